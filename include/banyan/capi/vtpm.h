@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef BANYAN_CAPI_VTPM_H
+#define BANYAN_CAPI_VTPM_H
+
+#include "banyan/capi/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * The vTPM chip: one window of five localities, many instances, told apart by the bus tag.
+ *
+ * Threads: every function may be called from any thread, with or without QEMU's big lock; each instance has a lock of
+ * its own. Only mmio_write may wait, at most sync_bound_ns of host time, and must therefore be called without the big
+ * lock. All others post or poll and return.
+ */
+#define BANYAN_VTPM_ABI_VERSION 1u
+#define BANYAN_VTPM_WINDOW_SIZE 0x5000u
+
+struct banyan_vtpm;
+
+struct banyan_vtpm_config {
+    uint32_t size;          /* sizeof this struct as the caller was built */
+    uint32_t instances;     /* 0..instances-1 exist; 1..64 */
+    const char *engine;     /* path of the worker executable (banyan-vtpm-engine) */
+    const char *platform;   /* private platform folder (docs/spec/platform.md), or NULL: keys made on the spot, class "test" */
+    uint64_t sync_bound_ns; /* longest wait inside a doorbell write; 0: never wait */
+    uint32_t deterministic; /* 1 under icount: a response becomes visible at a virtual time that depends only on the command */
+    uint32_t did_vid;       /* TPM_DID_VID; 0: the default */
+};
+
+struct banyan_vtpm_host_ops {
+    uint32_t size; /* sizeof this struct as the caller was built */
+    /* Something a user should learn: "worker-died", "syscall-refused", "store-failed", ... May come from any thread. */
+    void (*event)(void *opaque, uint32_t instance, const char *kind, const char *text);
+};
+
+enum banyan_vtpm_state {
+    BANYAN_VTPM_OFF = 0,
+    BANYAN_VTPM_STARTING = 1, /* power-on, _TPM_Init and TPM2_Startup(CLEAR) under way, all issued by the chip */
+    BANYAN_VTPM_READY = 2,
+    BANYAN_VTPM_STOPPING = 3,
+    BANYAN_VTPM_FAILED = 4, /* failure mode until the next power-on */
+    BANYAN_VTPM_ABSENT = 5, /* no such instance */
+};
+
+uint32_t banyan_vtpm_abi_version(void);
+
+/* Starts the engine (posix_spawn). On failure *error, when not NULL, gets a sentence to be freed with free(). */
+banyan_status banyan_vtpm_create(const struct banyan_vtpm_config *config, const struct banyan_vtpm_host_ops *ops,
+                                 void *opaque, struct banyan_vtpm **out, char **error);
+void banyan_vtpm_destroy(struct banyan_vtpm *vtpm); /* NULL is allowed; ends every worker */
+
+/* The window. offset is 0..BANYAN_VTPM_WINDOW_SIZE-1, width 1, 2, 4 or 8. Untagged accesses read ones and are counted. */
+banyan_status banyan_vtpm_mmio_read(struct banyan_vtpm *vtpm, const struct banyan_cycle *cycle, uint64_t offset,
+                                    unsigned width, uint64_t *value);
+banyan_status banyan_vtpm_mmio_write(struct banyan_vtpm *vtpm, const struct banyan_cycle *cycle, uint64_t offset,
+                                     unsigned width, uint64_t value);
+
+/* Which instance a domain's tag selects. Domain 0 is bound to instance 0 at creation. An instance has one domain. */
+banyan_status banyan_vtpm_bind(struct banyan_vtpm *vtpm, uint32_t domain, uint32_t instance);
+banyan_status banyan_vtpm_unbind(struct banyan_vtpm *vtpm, uint32_t domain);
+
+/* Begins a power cycle: off (if on), _TPM_Init, Startup(CLEAR). The state becomes READY or FAILED; ask instance_state.
+ * Localities, a running command and an open hash sequence of the earlier life are gone. */
+banyan_status banyan_vtpm_power_on(struct banyan_vtpm *vtpm, uint32_t instance);
+banyan_status banyan_vtpm_power_off(struct banyan_vtpm *vtpm, uint32_t instance);
+enum banyan_vtpm_state banyan_vtpm_instance_state(struct banyan_vtpm *vtpm, uint32_t instance);
+/* Zeroises the instance for good: powered off, state and keys overwritten on the disk too. */
+banyan_status banyan_vtpm_erase(struct banyan_vtpm *vtpm, uint32_t instance);
+
+/*
+ * D-RTM: from the processor alone. START cancels a running command, seizes locality 4 and makes the instance
+ * launch-open; DATA at most 4096 bytes; END extends PCR 17. One step at a time: each posts, then poll until not BUSY.
+ * A step out of order, a failed worker or ABORT leaves the instance FAILED until its next power-on.
+ */
+enum banyan_drtm_step { BANYAN_DRTM_START = 0, BANYAN_DRTM_DATA = 1, BANYAN_DRTM_END = 2, BANYAN_DRTM_ABORT = 3 };
+#define BANYAN_DRTM_DATA_MAX 4096u
+banyan_status banyan_vtpm_drtm(struct banyan_vtpm *vtpm, uint32_t instance, enum banyan_drtm_step step,
+                               const void *data, uint32_t size);
+banyan_status banyan_vtpm_drtm_poll(struct banyan_vtpm *vtpm, uint32_t instance);
+
+/* Signs a report or receipt with the platform key (COSE_Sign1, ES384). One at a time per slot (0..31). */
+banyan_status banyan_vtpm_sign(struct banyan_vtpm *vtpm, uint32_t slot, const struct banyan_report_facts *facts);
+/* 0: out holds *size bytes; BANYAN_BUSY; negative: failed. out has room for BANYAN_REPORT_MAX. */
+banyan_status banyan_vtpm_sign_poll(struct banyan_vtpm *vtpm, uint32_t slot, uint8_t *out, uint32_t *size);
+
+/* Counters and states as one JSON object; nothing secret. Free with free(). */
+char *banyan_vtpm_json(struct banyan_vtpm *vtpm);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
