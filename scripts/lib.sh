@@ -9,6 +9,8 @@ me=$(basename "$0")
 
 export LC_ALL=C.UTF-8
 export PYTHONDONTWRITEBYTECODE=1
+# Objects are shared between clones: paths below the clone count as relative.
+export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
 
 # say TEXT: one line of progress.
 say() {
