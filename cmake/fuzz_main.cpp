@@ -10,11 +10,10 @@
 #include <fstream>
 #include <iterator>
 #include <random>
-#include <string>
-#include <vector>
-
 #include <signal.h>
+#include <string>
 #include <unistd.h>
+#include <vector>
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size);
 
@@ -33,8 +32,7 @@ void keep_input(int signal_number)
         (void)std::fwrite(current.data(), 1, current.size(), file);
         (void)std::fclose(file);
     }
-    std::fprintf(stderr, "fuzz: signal %d on an input of %zu bytes, kept in %s\n", signal_number, current.size(),
-                 name);
+    std::fprintf(stderr, "fuzz: signal %d on an input of %zu bytes, kept in %s\n", signal_number, current.size(), name);
     ::signal(signal_number, SIG_DFL);
     ::raise(signal_number);
 }
