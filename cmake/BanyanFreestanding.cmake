@@ -61,7 +61,7 @@ function(banyan_add_freestanding name)
         ${arg_FLAGS})
     target_link_options(${name} PRIVATE
         -m${arg_BITS} -static -nostdlib -no-pie -Wl,-T,${script} -Wl,--build-id=none -Wl,-z,noexecstack
-        -Wl,-z,max-page-size=4096 -Wl,--gc-sections -Wl,--no-warn-rwx-segments -Wl,--orphan-handling=warn
+        -Wl,-z,max-page-size=4096 -Wl,--gc-sections -Wl,--no-warn-rwx-segments
         ${arg_LINK_FLAGS})
 
     if(arg_FLAT)
