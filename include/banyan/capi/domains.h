@@ -109,6 +109,10 @@ int banyan_domains_closed(const struct banyan_domains *domains, uint32_t domain)
 /* The domain that owns the root port bus0:devfn (BUILDING does not count), 0 if the host does. */
 uint32_t banyan_domains_of_root_port(const struct banyan_domains *domains, uint8_t devfn);
 uint64_t banyan_domains_cores(const struct banyan_domains *domains, uint32_t domain);
+/* The vTPM instance bound to a domain that is not EMPTY; 0 for the host and for none. */
+uint32_t banyan_domains_instance(const struct banyan_domains *domains, uint32_t domain);
+/* Adds bits of enum banyan_insecure that hold for the whole platform from now on. Big lock. */
+void banyan_domains_set_insecure(struct banyan_domains *domains, uint32_t bits);
 
 /* ---- access filters; any thread ---- */
 /* 1: forward to the bus. 0: denied (counted); a read gives *value. */
