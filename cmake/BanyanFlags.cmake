@@ -10,9 +10,10 @@ add_library(banyan_headers INTERFACE)
 target_include_directories(banyan_headers INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR})
 target_compile_features(banyan_headers INTERFACE cxx_std_20)
 
+# -Wshadow=local: the full one takes the enumerators of a scoped enum for shadows.
 add_library(banyan_warnings INTERFACE)
 target_compile_options(banyan_warnings INTERFACE
-    -Wall -Wextra -Wshadow -Wvla -Wundef -Wformat=2 -Wcast-align
+    -Wall -Wextra -Wshadow=local -Wvla -Wundef -Wformat=2 -Wcast-align
     $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor -Woverloaded-virtual -Wextra-semi>
     $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes -Wmissing-prototypes>
     $<$<BOOL:${BANYAN_WERROR}>:-Werror>)
