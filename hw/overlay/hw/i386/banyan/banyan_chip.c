@@ -1,0 +1,812 @@
+/*
+ * Domains and late launch: the chip and its two devices
+ *
+ * banyan-vtpm is the vTPM window, banyan-domains the windows of the domain
+ * table. Both stand on one chip: table, launch machine and vTPM of libbanyan.
+ * Adapter only: each decision is the library's.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "qapi/error.h"
+#include "cpu.h"
+#include "crypto/hash.h"
+#include "exec/address-spaces.h"
+#include "exec/cputlb.h"
+#include "exec/exec-all.h"
+#include "exec/ramblock.h"
+#include "hw/boards.h"
+#include "hw/i386/apic_internal.h"
+#include "hw/i386/x86.h"
+#include "hw/pci/pci.h"
+#include "hw/qdev-properties.h"
+#include "qom/object.h"
+#include "system/cpu-timers.h"
+#include "system/reset.h"
+#include "system/system.h"
+#include "banyan_internal.h"
+#include "trace.h"
+
+/* MCH_HOST_BRIDGE_PCIEXBAR as SeaBIOS programs it on q35. */
+#define ECAM_BASE 0xB0000000ULL
+#define ECAM_SIZE 0x10000000ULL
+#define PCI_HOLE_BASE 0xC0000000ULL
+#define PCI_HOLE_SIZE 0x3EC00000ULL
+
+static BanyanChip *chip;
+static MemoryRegion black_hole;
+
+static int64_t now_ns(void)
+{
+    return qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+}
+
+/* What the bus says of an access. */
+static struct banyan_cycle cycle_of(MemTxAttrs attrs)
+{
+    return (struct banyan_cycle) {
+        .size = sizeof(struct banyan_cycle),
+        .requester = attrs.requester,
+        .from_core = attrs.from_core,
+        .core = current_cpu ? X86_CPU(current_cpu)->apic_id : 0,
+        .vtime_ns = now_ns(),
+    };
+}
+
+/* ---- what the library asks of the machine ---- */
+
+static banyan_status op_instance_on(void *opaque, uint32_t domain,
+                                    uint32_t instance)
+{
+    banyan_status rc;
+
+    if (!chip->vtpm) {
+        return BANYAN_OK; /* the table reports that the instance failed */
+    }
+    rc = banyan_vtpm_bind(chip->vtpm, domain, instance);
+    return rc ? rc : banyan_vtpm_power_on(chip->vtpm, instance);
+}
+
+static void op_instance_off(void *opaque, uint32_t domain, uint32_t instance)
+{
+    if (chip->vtpm) {
+        banyan_vtpm_power_off(chip->vtpm, instance);
+    }
+}
+
+static void op_instance_unbind(void *opaque, uint32_t domain,
+                               uint32_t instance, int erase)
+{
+    if (chip->vtpm) {
+        banyan_vtpm_power_off(chip->vtpm, instance);
+        banyan_vtpm_unbind(chip->vtpm, domain);
+        if (erase) {
+            banyan_vtpm_erase(chip->vtpm, instance);
+        }
+    }
+}
+
+static enum banyan_instance_state op_instance_state(void *opaque,
+                                                    uint32_t instance)
+{
+    if (!chip->vtpm) {
+        return BANYAN_INSTANCE_FAILED;
+    }
+    switch (banyan_vtpm_instance_state(chip->vtpm, instance)) {
+    case BANYAN_VTPM_READY:
+        return BANYAN_INSTANCE_READY;
+    case BANYAN_VTPM_STARTING:
+    case BANYAN_VTPM_STOPPING:
+        return BANYAN_INSTANCE_BUSY;
+    default:
+        return BANYAN_INSTANCE_FAILED;
+    }
+}
+
+static void op_stop_cores(void *opaque, uint32_t domain, uint64_t core_mask)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        X86CPU *cpu = X86_CPU(cs);
+
+        if (cpu->env.domain.active == domain) {
+            banyan_cpu_raise(cpu, BANYAN_EVENT_STOP);
+        }
+    }
+}
+
+static void op_launch_cancel(void *opaque, uint32_t domain)
+{
+    timer_del(chip->launch_timer[domain]);
+    banyan_launch_cancel(chip->launch, domain);
+}
+
+static void flush_tlb(CPUState *cs, run_on_cpu_data data)
+{
+    tlb_flush(cs);
+}
+
+static void op_reach_changed(void *opaque, uint32_t domain)
+{
+    CPUState *cs;
+
+    banyan_dma_update();
+    if (current_cpu) {
+        tlb_flush_all_cpus_synced(current_cpu);
+    } else {
+        CPU_FOREACH(cs) {
+            async_run_on_cpu(cs, flush_tlb, RUN_ON_CPU_NULL);
+        }
+    }
+}
+
+static void op_window_lifted(void *opaque, uint32_t domain)
+{
+    banyan_dma_window(domain, 0, false);
+}
+
+static int op_window_closed(void *opaque, uint32_t domain)
+{
+    return banyan_dma_window_closed(domain);
+}
+
+static void op_scrub(void *opaque, uint64_t hpa, uint64_t size)
+{
+    while (size) {
+        MemoryRegionSection section =
+            memory_region_find(get_system_memory(), hpa, size);
+        uint64_t length = int128_get64(section.size);
+        RAMBlock *block;
+        uint64_t offset;
+
+        if (!section.mr || !memory_region_is_ram(section.mr) || !length) {
+            error_report("banyan: 0x%" PRIx64 " is not RAM: not scrubbed", hpa);
+            return;
+        }
+        block = section.mr->ram_block;
+        offset = section.offset_within_region;
+        tb_invalidate_phys_range(block->offset + offset,
+                                 block->offset + offset + length - 1);
+        if (ram_block_discard_range(block, offset, length)) {
+            memset(block->host + offset, 0, length);
+        }
+        memory_region_set_dirty(section.mr, offset, length);
+        memory_region_unref(section.mr);
+        hpa += length;
+        size -= length;
+    }
+}
+
+static void op_sha384(void *opaque, const void *data, size_t size,
+                      uint8_t out[BANYAN_DIGEST_SIZE])
+{
+    g_autofree uint8_t *digest = NULL;
+    size_t length = 0;
+
+    qcrypto_hash_bytes(QCRYPTO_HASH_ALGO_SHA384, data, size, &digest, &length,
+                       &error_abort);
+    assert(length == BANYAN_DIGEST_SIZE);
+    memcpy(out, digest, length);
+}
+
+static uint64_t op_wall_time(void *opaque)
+{
+    return qemu_clock_get_ns(QEMU_CLOCK_HOST) / NANOSECONDS_PER_SECOND;
+}
+
+static banyan_status op_sign(void *opaque, uint32_t slot,
+                             const struct banyan_report_facts *facts)
+{
+    return chip->vtpm ? banyan_vtpm_sign(chip->vtpm, slot, facts) : -1;
+}
+
+static banyan_status op_sign_poll(void *opaque, uint32_t slot, uint8_t *out,
+                                  uint32_t *size)
+{
+    return chip->vtpm ? banyan_vtpm_sign_poll(chip->vtpm, slot, out, size) : -1;
+}
+
+/* ---- launch ---- */
+
+static uint32_t instance_of(uint32_t domain)
+{
+    return banyan_domains_instance(chip->domains, domain);
+}
+
+static void op_window(void *opaque, uint32_t domain, uint64_t slb, int closed)
+{
+    banyan_dma_window(domain, slb, closed);
+}
+
+static int op_drained(void *opaque, uint32_t domain)
+{
+    /* Certified as insecure:dma-drain until requests in flight are waited for. */
+    return 1;
+}
+
+/* Where the block lies, if it is all RAM of the domain. */
+static bool slb_address(uint32_t domain, uint64_t slb, uint64_t *hpa)
+{
+    MemoryRegionSection section;
+    bool ram;
+
+    if (domain) {
+        return banyan_domains_ram(chip->domains, domain, slb, BANYAN_SLB_SIZE,
+                                  hpa) == BANYAN_OK;
+    }
+    section = memory_region_find(get_system_memory(), slb, BANYAN_SLB_SIZE);
+    ram = section.mr && memory_region_is_ram(section.mr) &&
+          !section.readonly && int128_get64(section.size) == BANYAN_SLB_SIZE &&
+          banyan_domains_translate(chip->domains, 0, slb, hpa)
+              == BANYAN_REACH_RAM;
+    if (section.mr) {
+        memory_region_unref(section.mr);
+    }
+    return ram;
+}
+
+static banyan_status op_read_slb(void *opaque, uint32_t domain, uint64_t slb,
+                                 uint8_t out[BANYAN_SLB_SIZE])
+{
+    uint64_t hpa;
+
+    if (!slb_address(domain, slb, &hpa) ||
+        address_space_read(&address_space_memory, hpa, MEMTXATTRS_UNSPECIFIED,
+                           out, BANYAN_SLB_SIZE) != MEMTX_OK) {
+        return -1;
+    }
+    return BANYAN_OK;
+}
+
+static banyan_status op_drtm(void *opaque, uint32_t domain, uint32_t step,
+                             const void *data, uint32_t size)
+{
+    return chip->vtpm ? banyan_vtpm_drtm(chip->vtpm, instance_of(domain), step,
+                                         data, size) : -1;
+}
+
+static banyan_status op_drtm_poll(void *opaque, uint32_t domain)
+{
+    return chip->vtpm ? banyan_vtpm_drtm_poll(chip->vtpm, instance_of(domain))
+                      : -1;
+}
+
+static void op_enter(void *opaque, uint32_t core, uint32_t domain,
+                     const struct banyan_launch_entry *entry,
+                     const uint8_t digest[BANYAN_DIGEST_SIZE],
+                     const struct banyan_launch_times *times)
+{
+    X86CPU *cpu = banyan_core(core);
+    CPUState *cs;
+
+    banyan_domains_launched(chip->domains, domain, digest, times);
+    cpu->env.domain.slb = entry->slb;
+    cpu->env.domain.slb_eip = entry->eip;
+    CPU_FOREACH(cs) {
+        X86CPU *other = X86_CPU(cs);
+
+        if (other != cpu && other->env.domain.active == domain) {
+            other->env.domain.sipi_launched = true;
+        }
+    }
+    banyan_cpu_raise(cpu, BANYAN_EVENT_SLB);
+}
+
+static void launch_tick(void *opaque)
+{
+    uint32_t domain = (uintptr_t)opaque;
+    int64_t next;
+
+    if (banyan_launch_tick(chip->launch, domain, now_ns(), &next)
+        == BANYAN_BUSY) {
+        timer_mod(chip->launch_timer[domain], next);
+    }
+}
+
+banyan_status banyan_chip_skinit(X86CPU *cpu, uint32_t slb)
+{
+    uint32_t domain = cpu->env.domain.active;
+    uint64_t hpa;
+    int64_t next;
+    banyan_status rc;
+
+    if (!slb_address(domain, slb, &hpa)) {
+        return -1;
+    }
+    rc = banyan_launch_begin(chip->launch, cpu->apic_id, domain, slb, now_ns(),
+                             &next);
+    if (rc >= 0) {
+        timer_mod(chip->launch_timer[domain], next);
+        rc = BANYAN_OK;
+    }
+    return rc;
+}
+
+/* ---- the chip ---- */
+
+static MemTxResult black_hole_read(void *opaque, hwaddr addr, uint64_t *data,
+                                   unsigned size, MemTxAttrs attrs)
+{
+    banyan_domains_deny(chip->domains, attrs.requester ? attrs.requester - 1 : 0,
+                        BANYAN_DENIED_MMIO);
+    *data = ~0ULL;
+    return MEMTX_OK;
+}
+
+static MemTxResult black_hole_write(void *opaque, hwaddr addr, uint64_t data,
+                                    unsigned size, MemTxAttrs attrs)
+{
+    banyan_domains_deny(chip->domains, attrs.requester ? attrs.requester - 1 : 0,
+                        BANYAN_DENIED_MMIO);
+    return MEMTX_OK;
+}
+
+static const MemoryRegionOps black_hole_ops = {
+    .read_with_attrs = black_hole_read,
+    .write_with_attrs = black_hole_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+    .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+};
+
+static void chip_reset(void *opaque)
+{
+    CPUState *cs;
+    uint32_t domain;
+
+    for (domain = 0; domain <= BANYAN_MAX_DOMAINS; domain++) {
+        timer_del(chip->launch_timer[domain]);
+        banyan_dma_window(domain, 0, false);
+    }
+    banyan_launch_reset(chip->launch);
+    banyan_domains_reset(chip->domains);
+    CPU_FOREACH(cs) {
+        banyan_cpu_machine_reset(X86_CPU(cs));
+    }
+    if (chip->vtpm) {
+        banyan_vtpm_power_on(chip->vtpm, 0);
+    }
+}
+
+BanyanChip *banyan_chip(void)
+{
+    static const struct banyan_domains_host_ops domain_ops = {
+        .size = sizeof(domain_ops),
+        .instance_on = op_instance_on,
+        .instance_off = op_instance_off,
+        .instance_unbind = op_instance_unbind,
+        .instance_state = op_instance_state,
+        .stop_cores = op_stop_cores,
+        .launch_cancel = op_launch_cancel,
+        .reach_changed = op_reach_changed,
+        .window_lifted = op_window_lifted,
+        .window_closed = op_window_closed,
+        .scrub = op_scrub,
+        .sha384 = op_sha384,
+        .wall_time = op_wall_time,
+        .sign = op_sign,
+        .sign_poll = op_sign_poll,
+    };
+    X86MachineState *machine;
+    struct banyan_platform platform;
+    uint32_t domain;
+
+    if (chip) {
+        return chip;
+    }
+    chip = g_new0(BanyanChip, 1);
+    machine = X86_MACHINE(qdev_get_machine());
+    platform = (struct banyan_platform) {
+        .size = sizeof(platform),
+        .cores = MACHINE(machine)->smp.cpus,
+        .ram_below_4g = machine->below_4g_mem_size,
+        .ram_above_4g = machine->above_4g_mem_size,
+        .ecam_base = ECAM_BASE,
+        .ecam_size = ECAM_SIZE,
+        .pci_base = PCI_HOLE_BASE,
+        .pci_size = PCI_HOLE_SIZE,
+        .insecure = BANYAN_INSECURE_DMA_DRAIN,
+    };
+    if (banyan_domains_create(&platform, &domain_ops, NULL, &chip->domains)) {
+        error_report("banyan: the domain table cannot be made");
+        exit(1);
+    }
+    for (domain = 0; domain <= BANYAN_MAX_DOMAINS; domain++) {
+        chip->launch_timer[domain] = timer_new_ns(QEMU_CLOCK_VIRTUAL,
+                                                  launch_tick,
+                                                  (void *)(uintptr_t)domain);
+    }
+    memory_region_init_io(&black_hole, NULL, &black_hole_ops, NULL,
+                          "banyan-black-hole", BANYAN_BLACK_HOLE_SIZE);
+    memory_region_add_subregion_overlap(get_system_memory(),
+                                        BANYAN_BLACK_HOLE_BASE, &black_hole, 1);
+    banyan_dma_init(chip);
+    qemu_register_reset(chip_reset, NULL);
+    banyan_enabled = true;
+    return chip;
+}
+
+/* The launch machine's parameters come from both devices. */
+static bool chip_make_launch(Error **errp)
+{
+    static const struct banyan_launch_host_ops launch_ops = {
+        .size = sizeof(launch_ops),
+        .window = op_window,
+        .drained = op_drained,
+        .read_slb = op_read_slb,
+        .drtm = op_drtm,
+        .drtm_poll = op_drtm_poll,
+        .sha384 = op_sha384,
+        .enter = op_enter,
+    };
+    const struct banyan_launch_config config = {
+        .size = sizeof(config),
+        .hash_rate = chip->hash_rate,
+        .serial = chip->serial_launch,
+        .poll_ns = 20 * SCALE_US,
+    };
+    struct banyan_launch *launch;
+
+    if (banyan_launch_create(&config, &launch_ops, NULL, &launch)) {
+        error_setg(errp, "banyan: the launch machine cannot be made");
+        return false;
+    }
+    banyan_launch_destroy(chip->launch);
+    chip->launch = launch;
+    return true;
+}
+
+static bool machine_suits(Error **errp)
+{
+    if (!object_dynamic_cast(qdev_get_machine(), TYPE_X86_MACHINE)) {
+        error_setg(errp, "this device needs an x86 PC, for example -M q35");
+        return false;
+    }
+    if (!tcg_enabled()) {
+        error_setg(errp, "this device needs -accel tcg: late launch and "
+                   "domains are emulated in the processor");
+        return false;
+    }
+    return true;
+}
+
+/* ---- -device banyan-vtpm ---- */
+
+#define TYPE_BANYAN_VTPM "banyan-vtpm"
+OBJECT_DECLARE_SIMPLE_TYPE(BanyanVtpmState, BANYAN_VTPM)
+
+struct BanyanVtpmState {
+    DeviceState parent_obj;
+
+    MemoryRegion window;
+    char *engine;
+    char *platform;
+    uint32_t instances;
+    uint64_t hash_rate;
+    uint32_t sync_bound_us;
+    uint32_t did_vid;
+};
+
+static MemTxResult vtpm_read(void *opaque, hwaddr addr, uint64_t *data,
+                             unsigned size, MemTxAttrs attrs)
+{
+    const struct banyan_cycle cycle = cycle_of(attrs);
+    banyan_status rc = banyan_vtpm_mmio_read(chip->vtpm, &cycle, addr, size,
+                                             data);
+
+    if (rc) {
+        *data = ~0ULL;
+    }
+    trace_banyan_vtpm_read(cycle.requester, addr, size, *data, rc);
+    return MEMTX_OK;
+}
+
+static MemTxResult vtpm_write(void *opaque, hwaddr addr, uint64_t data,
+                              unsigned size, MemTxAttrs attrs)
+{
+    const struct banyan_cycle cycle = cycle_of(attrs);
+    banyan_status rc;
+
+    /* A doorbell may wait for the engine: never under the big lock. */
+    bql_unlock();
+    rc = banyan_vtpm_mmio_write(chip->vtpm, &cycle, addr, size, data);
+    bql_lock();
+    trace_banyan_vtpm_write(cycle.requester, addr, size, data, rc);
+    return MEMTX_OK;
+}
+
+static const MemoryRegionOps vtpm_ops = {
+    .read_with_attrs = vtpm_read,
+    .write_with_attrs = vtpm_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = 8 },
+    .impl = { .min_access_size = 1, .max_access_size = 8 },
+};
+
+static void vtpm_event(void *opaque, uint32_t instance, const char *kind,
+                       const char *text)
+{
+    trace_banyan_vtpm_event(instance, kind, text);
+    warn_report("vTPM instance %" PRIu32 ": %s: %s", instance, kind, text);
+}
+
+static void vtpm_realize(DeviceState *dev, Error **errp)
+{
+    static const struct banyan_vtpm_host_ops ops = {
+        .size = sizeof(ops),
+        .event = vtpm_event,
+    };
+    BanyanVtpmState *s = BANYAN_VTPM(dev);
+    struct banyan_vtpm_config config;
+    char *error = NULL;
+
+    if (!machine_suits(errp)) {
+        return;
+    }
+    banyan_chip();
+    if (chip->vtpm) {
+        error_setg(errp, "there is one vTPM chip; give it more instances");
+        return;
+    }
+    if (!s->engine) {
+        error_setg(errp, "engine= is missing: the path of banyan-vtpm-engine");
+        return;
+    }
+    config = (struct banyan_vtpm_config) {
+        .size = sizeof(config),
+        .instances = s->instances,
+        .engine = s->engine,
+        .platform = s->platform,
+        .sync_bound_ns = (uint64_t)s->sync_bound_us * SCALE_US,
+        .deterministic = icount_enabled() != ICOUNT_DISABLED,
+        .did_vid = s->did_vid,
+    };
+    if (banyan_vtpm_create(&config, &ops, NULL, &chip->vtpm, &error)) {
+        error_setg(errp, "the vTPM cannot start: %s",
+                   error ? error : "unknown reason");
+        free(error);
+        return;
+    }
+    chip->hash_rate = s->hash_rate;
+    if (!s->platform) {
+        banyan_domains_set_insecure(chip->domains,
+                                    BANYAN_INSECURE_TEST_ENGINE);
+    }
+    if (!chip_make_launch(errp)) {
+        return;
+    }
+    memory_region_init_io(&s->window, OBJECT(s), &vtpm_ops, s, TYPE_BANYAN_VTPM,
+                          BANYAN_VTPM_WINDOW_SIZE);
+    /* One window serves many cores at once; instances have their own locks. */
+    s->window.disable_reentrancy_guard = true;
+    memory_region_add_subregion_overlap(get_system_memory(), BANYAN_VTPM_BASE,
+                                        &s->window, 1);
+}
+
+static void vtpm_unrealize(DeviceState *dev)
+{
+    BanyanVtpmState *s = BANYAN_VTPM(dev);
+
+    memory_region_del_subregion(get_system_memory(), &s->window);
+    banyan_vtpm_destroy(chip->vtpm);
+    chip->vtpm = NULL;
+}
+
+static char *vtpm_get_report(Object *obj, Error **errp)
+{
+    char *json = chip && chip->vtpm ? banyan_vtpm_json(chip->vtpm) : NULL;
+    char *copy = g_strdup(json ? json : "{}");
+
+    free(json);
+    return copy;
+}
+
+static const Property vtpm_properties[] = {
+    DEFINE_PROP_STRING("engine", BanyanVtpmState, engine),
+    DEFINE_PROP_STRING("platform", BanyanVtpmState, platform),
+    DEFINE_PROP_UINT32("instances", BanyanVtpmState, instances, 1),
+    /* SKINIT of 64 KiB took 177.52 ms on the machine of the Flicker paper. */
+    DEFINE_PROP_UINT64("hash-rate", BanyanVtpmState, hash_rate, 369175),
+    DEFINE_PROP_UINT32("sync-bound-us", BanyanVtpmState, sync_bound_us, 200),
+    DEFINE_PROP_UINT32("did-vid", BanyanVtpmState, did_vid, 0),
+};
+
+static void vtpm_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+
+    dc->realize = vtpm_realize;
+    dc->unrealize = vtpm_unrealize;
+    dc->desc = "vTPM chip: one window, an instance for each domain";
+    dc->hotpluggable = false;
+    device_class_set_props(dc, vtpm_properties);
+    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+    object_class_property_add_str(klass, "report", vtpm_get_report, NULL);
+    object_class_property_set_description(klass, "report",
+        "instances, states and counters as JSON");
+    object_class_property_set_description(klass, "engine",
+        "path of the worker executable, banyan-vtpm-engine");
+    object_class_property_set_description(klass, "platform",
+        "private platform folder; without it keys are of class \"test\"");
+    object_class_property_set_description(klass, "instances",
+        "number of vTPM instances; 0 is the host's");
+    object_class_property_set_description(klass, "hash-rate",
+        "bytes per second of a launch's transfer to its instance; 0: no time");
+    object_class_property_set_description(klass, "sync-bound-us",
+        "longest wait for the engine inside a register write");
+    object_class_property_set_description(klass, "did-vid",
+        "TPM_DID_VID; 0: the default");
+}
+
+/* ---- -device banyan-domains ---- */
+
+#define TYPE_BANYAN_DOMAINS "banyan-domains"
+OBJECT_DECLARE_SIMPLE_TYPE(BanyanDomainsState, BANYAN_DOMAINS)
+
+struct BanyanDomainsState {
+    DeviceState parent_obj;
+
+    MemoryRegion own;
+    MemoryRegion control;
+    char *launch_arbiter;
+};
+
+static uint64_t table_read(enum banyan_domains_window window, hwaddr addr,
+                           unsigned size, MemTxAttrs attrs)
+{
+    const struct banyan_cycle cycle = cycle_of(attrs);
+    uint64_t value;
+
+    if (banyan_domains_mmio_read(chip->domains, &cycle, window, addr, size,
+                                 &value)) {
+        value = ~0ULL;
+    }
+    trace_banyan_table_read(cycle.requester, window, addr, size, value);
+    return value;
+}
+
+static void table_write(enum banyan_domains_window window, hwaddr addr,
+                        uint64_t data, unsigned size, MemTxAttrs attrs)
+{
+    const struct banyan_cycle cycle = cycle_of(attrs);
+
+    trace_banyan_table_write(cycle.requester, window, addr, size, data);
+    banyan_domains_mmio_write(chip->domains, &cycle, window, addr, size, data);
+}
+
+static MemTxResult own_read(void *opaque, hwaddr addr, uint64_t *data,
+                            unsigned size, MemTxAttrs attrs)
+{
+    *data = table_read(BANYAN_WINDOW_OWN, addr, size, attrs);
+    return MEMTX_OK;
+}
+
+static MemTxResult own_write(void *opaque, hwaddr addr, uint64_t data,
+                             unsigned size, MemTxAttrs attrs)
+{
+    table_write(BANYAN_WINDOW_OWN, addr, data, size, attrs);
+    return MEMTX_OK;
+}
+
+static MemTxResult control_read(void *opaque, hwaddr addr, uint64_t *data,
+                                unsigned size, MemTxAttrs attrs)
+{
+    *data = table_read(BANYAN_WINDOW_CONTROL, addr, size, attrs);
+    return MEMTX_OK;
+}
+
+static MemTxResult control_write(void *opaque, hwaddr addr, uint64_t data,
+                                 unsigned size, MemTxAttrs attrs)
+{
+    table_write(BANYAN_WINDOW_CONTROL, addr, data, size, attrs);
+    return MEMTX_OK;
+}
+
+static const MemoryRegionOps own_ops = {
+    .read_with_attrs = own_read,
+    .write_with_attrs = own_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = 8 },
+    .impl = { .min_access_size = 1, .max_access_size = 8 },
+};
+
+static const MemoryRegionOps control_ops = {
+    .read_with_attrs = control_read,
+    .write_with_attrs = control_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = 8 },
+    .impl = { .min_access_size = 1, .max_access_size = 8 },
+};
+
+static void domains_realize(DeviceState *dev, Error **errp)
+{
+    BanyanDomainsState *s = BANYAN_DOMAINS(dev);
+    bool serial = !g_strcmp0(s->launch_arbiter, "serial");
+
+    if (!machine_suits(errp)) {
+        return;
+    }
+    if (s->launch_arbiter && !serial &&
+        g_strcmp0(s->launch_arbiter, "parallel")) {
+        error_setg(errp, "launch-arbiter=%s: must be parallel or serial",
+                   s->launch_arbiter);
+        return;
+    }
+    if (object_resolve_path_type("", TYPE_BANYAN_DOMAINS, NULL) == NULL) {
+        error_setg(errp, "there is one domain table");
+        return;
+    }
+    banyan_chip();
+    banyan_virtual_tsc = true;
+    chip->serial_launch = serial;
+    if (serial) {
+        banyan_domains_set_insecure(chip->domains,
+                                    BANYAN_INSECURE_SERIAL_ARBITER);
+    }
+    if (!chip_make_launch(errp)) {
+        return;
+    }
+    memory_region_init_io(&s->own, OBJECT(s), &own_ops, s, "banyan-own-page",
+                          BANYAN_OWN_SIZE);
+    memory_region_init_io(&s->control, OBJECT(s), &control_ops, s,
+                          "banyan-control", BANYAN_CONTROL_SIZE);
+    /* Commands reach cores and DMA maps, never these windows. */
+    s->own.disable_reentrancy_guard = true;
+    s->control.disable_reentrancy_guard = true;
+    memory_region_add_subregion_overlap(get_system_memory(), BANYAN_OWN_BASE,
+                                        &s->own, 1);
+    memory_region_add_subregion_overlap(get_system_memory(),
+                                        BANYAN_CONTROL_BASE, &s->control, 1);
+}
+
+static char *domains_get_report(Object *obj, Error **errp)
+{
+    char *json = chip ? banyan_domains_json(chip->domains) : NULL;
+    char *copy = g_strdup(json ? json : "{}");
+
+    free(json);
+    return copy;
+}
+
+static const Property domains_properties[] = {
+    DEFINE_PROP_STRING("launch-arbiter", BanyanDomainsState, launch_arbiter),
+};
+
+static void domains_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+
+    dc->realize = domains_realize;
+    dc->desc = "domain table: what each VM is and may touch";
+    dc->hotpluggable = false;
+    device_class_set_props(dc, domains_properties);
+    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+    object_class_property_add_str(klass, "report", domains_get_report, NULL);
+    object_class_property_set_description(klass, "report",
+        "domains, launches and counters as JSON");
+    object_class_property_set_description(klass, "launch-arbiter",
+        "parallel (default), or serial: one launch at a time, as a control");
+}
+
+static const TypeInfo banyan_types[] = {
+    {
+        .name = TYPE_BANYAN_VTPM,
+        .parent = TYPE_DEVICE,
+        .instance_size = sizeof(BanyanVtpmState),
+        .class_init = vtpm_class_init,
+    },
+    {
+        .name = TYPE_BANYAN_DOMAINS,
+        .parent = TYPE_DEVICE,
+        .instance_size = sizeof(BanyanDomainsState),
+        .class_init = domains_class_init,
+    },
+};
+
+DEFINE_TYPES(banyan_types)

@@ -1,0 +1,267 @@
+/*
+ * Domains and late launch: what devices may reach
+ *
+ * Every PCI master has an address space of ours: the host's devices see system
+ * memory less what belongs to a domain; the devices behind a domain's root
+ * port see that domain's RAM at its guest physical addresses, and a message
+ * window of their own. No property of a device has a say.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "cpu.h"
+#include "exec/address-spaces.h"
+#include "hw/i386/apic.h"
+#include "hw/i386/apic-msidef.h"
+#include "hw/nvram/fw_cfg.h"
+#include "hw/pci/pci.h"
+#include "hw/pci/pci_bridge.h"
+#include "hw/pci/pci_bus.h"
+#include "hw/pci/pci_device.h"
+#include "hw/pci/pci_host.h"
+#include "hw/virtio/virtio-bus.h"
+#include "banyan_internal.h"
+#include "trace.h"
+
+#define MAX_RANGES 4
+#define MSI_SIZE 0x100000ULL
+
+/* A domain's RAM as its devices see it. */
+typedef struct DomainView {
+    uint32_t domain;
+    MemoryRegion root;
+    MemoryRegion nothing; /* under all: reads ones, counts */
+    MemoryRegion range[MAX_RANGES];
+    MemoryRegion msi;
+    MemoryRegion window; /* over all: the closed launch window */
+    MemoryRegion hole[MAX_RANGES]; /* the same RAM, closed to the host */
+    bool window_closed;
+} DomainView;
+
+/* What is behind one root port: the host's, until a domain owns it. */
+typedef struct PortView {
+    MemoryRegion root;
+    MemoryRegion host;
+    MemoryRegion domain[BANYAN_MAX_DOMAINS + 1];
+    AddressSpace as;
+} PortView;
+
+static BanyanChip *dma_chip;
+static DomainView view[BANYAN_MAX_DOMAINS + 1]; /* [0]: the host's */
+static AddressSpace host_as;
+static PortView *ports[PCI_DEVFN_MAX];
+
+static unsigned number_of(void *opaque)
+{
+    return (uintptr_t)opaque;
+}
+
+static MemTxResult denied_read(void *opaque, hwaddr addr, uint64_t *data,
+                               unsigned size, MemTxAttrs attrs)
+{
+    trace_banyan_dma_denied(number_of(opaque), addr, 0);
+    banyan_domains_deny(dma_chip->domains, number_of(opaque),
+                        BANYAN_DENIED_DMA);
+    *data = ~0ULL;
+    return MEMTX_OK;
+}
+
+static MemTxResult denied_write(void *opaque, hwaddr addr, uint64_t data,
+                                unsigned size, MemTxAttrs attrs)
+{
+    trace_banyan_dma_denied(number_of(opaque), addr, 1);
+    banyan_domains_deny(dma_chip->domains, number_of(opaque),
+                        BANYAN_DENIED_DMA);
+    return MEMTX_OK;
+}
+
+static const MemoryRegionOps denied_ops = {
+    .read_with_attrs = denied_read,
+    .write_with_attrs = denied_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+    .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+};
+
+static MemTxResult msi_write(void *opaque, hwaddr addr, uint64_t data,
+                             unsigned size, MemTxAttrs attrs)
+{
+    bool delivered = size == 4 &&
+                     apic_domain_msi(number_of(opaque),
+                                     APIC_DEFAULT_ADDRESS | addr, data);
+
+    trace_banyan_dma_msi(number_of(opaque), addr, data, delivered);
+    if (!delivered) {
+        banyan_deny_interrupt(number_of(opaque));
+    }
+    return MEMTX_OK;
+}
+
+static const MemoryRegionOps msi_ops = {
+    .read_with_attrs = denied_read,
+    .write_with_attrs = msi_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = 8 },
+    .impl = { .min_access_size = 1, .max_access_size = 8 },
+};
+
+static PortView *port_view(PCIDevice *port)
+{
+    PortView *p = ports[port->devfn];
+    unsigned d;
+
+    if (!p) {
+        p = ports[port->devfn] = g_new0(PortView, 1);
+        memory_region_init(&p->root, OBJECT(port), "banyan-dma-port",
+                           UINT64_MAX);
+        memory_region_init_alias(&p->host, OBJECT(port), "banyan-dma-host",
+                                 &view[0].root, 0, UINT64_MAX);
+        memory_region_add_subregion(&p->root, 0, &p->host);
+        for (d = 1; d <= BANYAN_MAX_DOMAINS; d++) {
+            memory_region_init_alias(&p->domain[d], OBJECT(port),
+                                     "banyan-dma-domain", &view[d].root, 0,
+                                     UINT64_MAX);
+            memory_region_set_enabled(&p->domain[d], false);
+            memory_region_add_subregion_overlap(&p->root, 0, &p->domain[d], 1);
+        }
+        address_space_init(&p->as, &p->root, "banyan-dma-port");
+    }
+    return p;
+}
+
+static AddressSpace *dma_address_space(PCIBus *bus, void *opaque, int devfn)
+{
+    PCIDevice *port = NULL;
+
+    while (!pci_bus_is_root(bus)) {
+        port = pci_bridge_get_device(bus);
+        bus = pci_get_bus(port);
+    }
+    return port ? &port_view(port)->as : &host_as;
+}
+
+static const PCIIOMMUOps dma_ops = {
+    .get_address_space = dma_address_space,
+};
+
+void banyan_dma_update(void)
+{
+    unsigned d, i, devfn;
+
+    memory_region_transaction_begin();
+    for (d = 1; d <= BANYAN_MAX_DOMAINS; d++) {
+        bool closed = banyan_domains_closed(dma_chip->domains, d);
+
+        for (i = 0; i < MAX_RANGES; i++) {
+            uint64_t gpa, hpa, size;
+            bool used = closed &&
+                        banyan_domains_range(dma_chip->domains, d, i, &gpa,
+                                             &hpa, &size) == BANYAN_OK;
+
+            memory_region_set_enabled(&view[d].range[i], used);
+            memory_region_set_enabled(&view[d].hole[i], used);
+            if (used) {
+                memory_region_set_size(&view[d].range[i], size);
+                memory_region_set_alias_offset(&view[d].range[i], hpa);
+                memory_region_set_address(&view[d].range[i], gpa);
+                memory_region_set_size(&view[d].hole[i], size);
+                memory_region_set_address(&view[d].hole[i], hpa);
+            }
+        }
+    }
+    for (devfn = 0; devfn < PCI_DEVFN_MAX; devfn++) {
+        if (ports[devfn]) {
+            uint32_t owner = banyan_domains_of_root_port(dma_chip->domains,
+                                                         devfn);
+
+            memory_region_set_enabled(&ports[devfn]->host, owner == 0);
+            for (d = 1; d <= BANYAN_MAX_DOMAINS; d++) {
+                memory_region_set_enabled(&ports[devfn]->domain[d],
+                                          d == owner);
+            }
+        }
+    }
+    memory_region_transaction_commit();
+}
+
+void banyan_dma_window(uint32_t domain, uint64_t slb, bool closed)
+{
+    DomainView *v = &view[domain];
+
+    trace_banyan_dma_window(domain, slb, closed);
+    if (!closed && !v->window_closed) {
+        return;
+    }
+    memory_region_transaction_begin();
+    if (closed) {
+        memory_region_set_address(&v->window, slb);
+    }
+    memory_region_set_enabled(&v->window, closed);
+    v->window_closed = closed;
+    memory_region_transaction_commit();
+}
+
+bool banyan_dma_window_closed(uint32_t domain)
+{
+    return view[domain].window_closed;
+}
+
+static void view_init(DomainView *v, unsigned domain)
+{
+    void *number = (void *)(uintptr_t)domain;
+    unsigned i;
+
+    v->domain = domain;
+    memory_region_init(&v->root, NULL, "banyan-dma-view", UINT64_MAX);
+    memory_region_init_io(&v->window, NULL, &denied_ops, number,
+                          "banyan-launch-window", BANYAN_SLB_SIZE);
+    memory_region_set_enabled(&v->window, false);
+    memory_region_add_subregion_overlap(&v->root, 0, &v->window, 10);
+    if (domain == 0) {
+        memory_region_init_alias(&v->range[0], NULL, "banyan-dma-system",
+                                 get_system_memory(), 0, UINT64_MAX);
+        memory_region_add_subregion(&v->root, 0, &v->range[0]);
+        return;
+    }
+
+    memory_region_init_io(&v->nothing, NULL, &denied_ops, number,
+                          "banyan-dma-nothing", UINT64_MAX);
+    memory_region_add_subregion_overlap(&v->root, 0, &v->nothing, -1);
+    memory_region_init_io(&v->msi, NULL, &msi_ops, number, "banyan-dma-msi",
+                          MSI_SIZE);
+    memory_region_add_subregion_overlap(&v->root, APIC_DEFAULT_ADDRESS,
+                                        &v->msi, 1);
+    for (i = 0; i < MAX_RANGES; i++) {
+        memory_region_init_alias(&v->range[i], NULL, "banyan-dma-ram",
+                                 get_system_memory(), 0, TARGET_PAGE_SIZE);
+        memory_region_set_enabled(&v->range[i], false);
+        memory_region_add_subregion(&v->root, 0, &v->range[i]);
+        /* A domain's RAM is a hole in what the host's devices see. */
+        memory_region_init_io(&v->hole[i], NULL, &denied_ops, (void *)0,
+                              "banyan-dma-hole", TARGET_PAGE_SIZE);
+        memory_region_set_enabled(&v->hole[i], false);
+        memory_region_add_subregion_overlap(&view[0].root, 0, &v->hole[i], 5);
+    }
+}
+
+void banyan_dma_init(BanyanChip *chip)
+{
+    Object *host = object_resolve_path_type("", TYPE_PCI_HOST_BRIDGE, NULL);
+    FWCfgState *fw_cfg = fw_cfg_find();
+    unsigned d;
+
+    dma_chip = chip;
+    for (d = 0; d <= BANYAN_MAX_DOMAINS; d++) {
+        view_init(&view[d], d);
+    }
+    address_space_init(&host_as, &view[0].root, "banyan-dma-host");
+    if (host) {
+        pci_setup_iommu(PCI_HOST_BRIDGE(host)->bus, &dma_ops, NULL);
+    }
+    if (fw_cfg) {
+        fw_cfg->dma_as = &host_as;
+    }
+    virtio_bus_dma_filtered = true;
+}

@@ -1,0 +1,62 @@
+/*
+ * Domains and late launch: one chip, shared by the two devices
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef HW_I386_BANYAN_INTERNAL_H
+#define HW_I386_BANYAN_INTERNAL_H
+
+#include "exec/memory.h"
+#include "hw/i386/banyan.h"
+#include "banyan/capi/domains.h"
+#include "banyan/capi/launch.h"
+#include "banyan/capi/vtpm.h"
+
+/* The architecture's addresses: include/banyan/arch/domain_table.hpp. */
+#define BANYAN_VTPM_BASE 0xFED40000ULL
+#define BANYAN_OWN_BASE 0xFED50000ULL
+#define BANYAN_OWN_SIZE 0x1000ULL
+#define BANYAN_CONTROL_BASE 0xFED51000ULL
+#define BANYAN_CONTROL_SIZE 0x2000ULL
+#define BANYAN_BLACK_HOLE_BASE 0xFED53000ULL
+#define BANYAN_BLACK_HOLE_SIZE 0x1000ULL
+#define BANYAN_MSR_DOMAIN 0xC0010F00u
+#define BANYAN_VMEXIT_STOP 0x0BAD0001ULL
+#define BANYAN_SLB_SIZE 0x10000u
+
+typedef struct BanyanChip {
+    struct banyan_domains *domains;
+    struct banyan_launch *launch;
+    struct banyan_vtpm *vtpm; /* NULL: a machine without one */
+    QEMUTimer *launch_timer[BANYAN_MAX_DOMAINS + 1];
+    uint64_t hash_rate;
+    bool serial_launch;
+} BanyanChip;
+
+/* The machine's chip; made at the first call. BQL. */
+BanyanChip *banyan_chip(void);
+/* Commits core to a launch; negative: refused. BQL. */
+banyan_status banyan_chip_skinit(X86CPU *cpu, uint32_t slb);
+/* The core whose APIC id is core, or NULL. */
+X86CPU *banyan_core(uint32_t core);
+/* Drops what a core knows of domains, at machine reset. */
+void banyan_cpu_machine_reset(X86CPU *cpu);
+
+/* events of X86DomainState */
+enum {
+    BANYAN_EVENT_STOP = 1 << 0,
+    BANYAN_EVENT_SHUTDOWN = 1 << 1,
+    BANYAN_EVENT_SIBLING = 1 << 2,
+    BANYAN_EVENT_VMRUN = 1 << 3,
+    BANYAN_EVENT_SLB = 1 << 4,
+};
+void banyan_cpu_raise(X86CPU *cpu, uint32_t event);
+
+/* ---- DMA: one view per root port, one for the host's devices ---- */
+void banyan_dma_init(BanyanChip *chip);
+void banyan_dma_update(void);
+/* [slb, slb + 64 KiB) of the domain's guest physical memory. */
+void banyan_dma_window(uint32_t domain, uint64_t slb, bool closed);
+bool banyan_dma_window_closed(uint32_t domain);
+
+#endif

@@ -1,0 +1,47 @@
+/*
+ * Domains and late launch: what the rest of QEMU calls
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef HW_I386_BANYAN_H
+#define HW_I386_BANYAN_H
+
+#include "cpu.h"
+
+/* There is a domain table: second stage, filters and tags are in force. */
+extern bool banyan_enabled;
+/* The TSC counts QEMU_CLOCK_VIRTUAL: 1 GHz, the same on every core. */
+extern bool banyan_virtual_tsc;
+
+/* Where a core's access to physical address addr really goes. */
+hwaddr banyan_second_stage(CPUX86State *env, hwaddr addr);
+
+/*
+ * A port access by a domain. True: it is denied, and a read gives *data.
+ */
+bool banyan_port_denied(CPUX86State *env, uint32_t port, unsigned width,
+                        bool write, uint32_t *data);
+
+typedef enum {
+    BANYAN_MSR_IS_PLAIN, /* as on any machine, with *val */
+    BANYAN_MSR_IS_DONE,  /* nothing is left to do; a read gives *val */
+    BANYAN_MSR_IS_FAULT, /* #GP(0) */
+} BanyanMsr;
+
+BanyanMsr banyan_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *val);
+BanyanMsr banyan_wrmsr(CPUX86State *env, uint32_t msr, uint64_t *val);
+
+/* VMRUN on a core that has joined a domain. */
+G_NORETURN void banyan_cpu_vmrun(CPUX86State *env, uint64_t vmcb,
+                                 int next_eip_addend);
+/* CPU_INTERRUPT_DOMAIN was taken. BQL. */
+void banyan_cpu_event(X86CPU *cpu);
+/* A triple fault: does not return if the core runs a domain. */
+void banyan_cpu_shutdown(CPUX86State *env, uintptr_t retaddr);
+/* A SIPI was taken. BQL. */
+void banyan_cpu_sipi(CPUX86State *env);
+
+/* An interrupt from domain (0: the host) was refused somewhere. */
+void banyan_deny_interrupt(unsigned domain);
+
+#endif
