@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pairs, ratios, intervals: what every bench has in common."""
+
+import hashlib
+import json
+import random
+import statistics
+import subprocess
+
+
+def bootstrap_interval(ratios, rounds=4000):
+    """95 % of the median of the pair ratios, by resampling. Seeded: the same samples give the same interval."""
+    rng = random.Random(1)
+    medians = sorted(statistics.median(rng.choices(ratios, k=len(ratios))) for _ in range(rounds))
+    return [medians[int(0.025 * rounds)], medians[int(0.975 * rounds) - 1]]
+
+
+def peer_of(path):
+    """Who was measured against: path, version line, digest."""
+    with open(path, "rb") as f:
+        digest = hashlib.file_digest(f, "sha256").hexdigest()
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    return {"path": str(path), "version": version, "digest": digest}
+
+
+class Figure:
+    """One row: samples of ours and of the peer, taken in turn."""
+
+    def __init__(self, name, unit, peer, bar, at_least=False):
+        self.name, self.unit, self.peer, self.bar, self.at_least = name, unit, peer, bar, at_least
+        self.ours, self.theirs = [], []
+
+    def add(self, ours, theirs):
+        self.ours.append(ours)
+        self.theirs.append(theirs)
+
+    def row(self):
+        ratios = [a / b for a, b in zip(self.ours, self.theirs)]
+        ratio = statistics.median(ratios)
+        interval = bootstrap_interval(ratios)
+        return {
+            "figure": self.name,
+            "unit": self.unit,
+            "samples_ours": self.ours,
+            "samples_peer": self.theirs,
+            "ratio": ratio,
+            "interval": interval,
+            "bar": self.bar,
+            "bar_is": "at least" if self.at_least else "at most",
+            "verdict": self.verdict(ratio, interval),
+            "peer": self.peer,
+        }
+
+    def verdict(self, ratio, interval):
+        met = ratio >= self.bar if self.at_least else ratio <= self.bar
+        if not met:
+            return "missed"
+        # The margin is the bar's distance from 1: an interval wider than that decides nothing.
+        if len(self.ours) < 2 or interval[1] - interval[0] > abs(self.bar - 1):
+            return "inconclusive"
+        return "met"
+
+
+def show(rows):
+    head = ["figure", "unit", "ours", "peer", "ratio", "interval", "bar", "verdict"]
+    table = [head]
+    for r in rows:
+        table.append([
+            r["figure"], r["unit"],
+            f"{statistics.median(r['samples_ours']):.6g}", f"{statistics.median(r['samples_peer']):.6g}",
+            f"{r['ratio']:.4f}", "{:.4f}..{:.4f}".format(*r["interval"]),
+            ("≥ " if r["bar_is"] == "at least" else "≤ ") + str(r["bar"]), r["verdict"],
+        ])
+    widths = [max(len(line[i]) for line in table) for i in range(len(head))]
+    for line in table:
+        print("  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip())
+
+
+def write_json(path, rows):
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump({"schema": 1, "rows": rows}, f, indent=2)
+        f.write("\n")

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The spine's figures: what Banyan costs at rest, and whether launches disturb each other."""
+
+import json
+import pathlib
+import subprocess
+import tempfile
+import time
+
+from figures import Figure, peer_of
+from machine import PlainBoot
+
+
+class Setting:
+    def __init__(self, root):
+        self.root = root
+        self.ours = root / "build/bin/qemu-system-x86_64"
+        self.stock = root / "build/bin/qemu-stock"
+        self.tool = root / "build/bin/banyan"
+        self.firmware = (root / "build/qemu/firmware-dirs").read_text().split()
+        self.kernel = root / "build/images/cloud-amd64/vmlinuz"
+        self.initrd = root / "build/share/banyan/initrd-cloud-amd64.img"
+
+
+def boot_once(setting, qemu, extra=(), kernel=None, initrd=None):
+    boot = PlainBoot(qemu, setting.firmware, kernel or setting.kernel, initrd or setting.initrd, extra=extra)
+    try:
+        boot.wait_ready()
+        jit = boot.jit()
+        return boot.end(), jit
+    finally:
+        boot.kill()
+
+
+def idle_boot_cpu(setting, pairs):
+    figure = Figure("idle_boot_cpu", "s user CPU", peer_of(setting.stock), 1.02)
+    for i in range(pairs):
+        order = (setting.ours, setting.stock) if i % 2 == 0 else (setting.stock, setting.ours)
+        cost = {qemu: boot_once(setting, qemu)[0] for qemu in order}
+        figure.add(cost[setting.ours], cost[setting.stock])
+    return figure
+
+
+def idle_tb_bytes(setting, pairs):
+    """Bytes of translated code under icount: the same instructions, so the witness has next to no noise."""
+    figure = Figure("idle_tb_bytes", "bytes", peer_of(setting.stock), 1.002)
+    icount = ("-icount", "shift=1,sleep=off")
+    for _ in range(pairs):
+        ours = boot_once(setting, setting.ours, icount)[1]
+        stock = boot_once(setting, setting.stock, icount)[1]
+        figure.add(ours["gen code size"], stock["gen code size"])
+    return figure
+
+
+def run_tool(setting, example, *options):
+    with tempfile.TemporaryDirectory(prefix="banyan-bench-") as folder:
+        result = pathlib.Path(folder) / "run.json"
+        command = [str(setting.tool), "run", str(setting.root / "docs/examples" / example), "--json", str(result),
+                   "--evidence", str(pathlib.Path(folder) / "evidence"), *options]
+        began = time.monotonic()
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, check=False)
+        wall = time.monotonic() - began
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}")
+        return json.loads(result.read_text()), wall
+
+
+def launch_ns(report):
+    """The slowest launch of a run: from SKINIT to the loader's first instruction."""
+    return max(vm["launch"]["entry_ns"] - vm["launch"]["start_ns"] for vm in report["vms"])
+
+
+def last_entry_ns(report):
+    """From the first SKINIT of a run to the last entry."""
+    return (max(vm["launch"]["entry_ns"] for vm in report["vms"]) -
+            min(vm["launch"]["start_ns"] for vm in report["vms"]))
+
+
+def launch_figure(setting, name, pairs, bar, options_four, options_one, of=launch_ns, at_least=False):
+    figure = Figure(name, "ns virtual", peer_of(setting.ours), bar, at_least)
+    for _ in range(pairs):
+        four, _ = run_tool(setting, "four-vms.toml", *options_four)
+        one, _ = run_tool(setting, "one-vm.toml", *options_one)
+        figure.add(of(four), of(one))
+    return figure
+
+
+def demo_wall(setting, pairs):
+    figure = Figure("demo_wall", "s wall", peer_of(setting.stock), 1.6)
+    images = setting.root / "build/images"
+    share = setting.root / "build/share/banyan"
+    flavours = ("amd64", "amd64", "cloud-amd64", "cloud-amd64")
+    for _ in range(pairs):
+        _, ours = run_tool(setting, "four-vms.toml")
+        boots = []
+        began = time.monotonic()
+        try:
+            for flavour in flavours:
+                boots.append(PlainBoot(setting.stock, setting.firmware, images / flavour / "vmlinuz",
+                                       share / f"initrd-{flavour}.img", memory="384M"))
+            for boot in boots:
+                boot.wait_ready()
+            theirs = time.monotonic() - began
+        finally:
+            for boot in boots:
+                boot.kill()
+        figure.add(ours, theirs)
+    return figure
+
+
+FIGURES = {
+    "idle_boot_cpu": lambda s, n: idle_boot_cpu(s, n or 9),
+    "idle_tb_bytes": lambda s, n: idle_tb_bytes(s, n or 3),
+    "launch_n4_icount": lambda s, n: launch_figure(s, "launch_n4_icount", n or 3, 1.10,
+                                                   ("--hash-rate", "0", "--icount"), ("--hash-rate", "0", "--icount")),
+    "launch_n4_live": lambda s, n: launch_figure(s, "launch_n4_live", n or 5, 1.10, (), ()),
+    "launch_serial_control": lambda s, n: launch_figure(s, "launch_serial_control", n or 3, 3.0,
+                                                        ("--launch-arbiter", "serial"), (), last_entry_ns, True),
+    "demo_wall": lambda s, n: demo_wall(s, n or 5),
+}
