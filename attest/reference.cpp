@@ -74,12 +74,12 @@ Expected<Digests> digest_file(const std::filesystem::path &path)
 {
     std::error_code error;
     if (std::filesystem::is_directory(path, error)) {
-        return tl::unexpected(cannot_read(path, EISDIR));
+        return problem(cannot_read(path, EISDIR));
     }
     errno = 0;
     std::ifstream file(path, std::ios::binary);
     if (!file) {
-        return tl::unexpected(cannot_read(path, errno != 0 ? errno : EIO));
+        return problem(cannot_read(path, errno != 0 ? errno : EIO));
     }
     Hasher hasher;
     std::vector<char> piece(std::size_t{1} << 18);
@@ -88,7 +88,7 @@ Expected<Digests> digest_file(const std::filesystem::path &path)
         hasher.add({reinterpret_cast<const std::uint8_t *>(piece.data()), static_cast<std::size_t>(file.gcount())});
     }
     if (file.bad()) {
-        return tl::unexpected(cannot_read(path, errno != 0 ? errno : EIO));
+        return problem(cannot_read(path, errno != 0 ? errno : EIO));
     }
     return hasher.finish();
 }
@@ -98,7 +98,7 @@ Expected<std::vector<std::uint8_t>> read_slb_measured(const std::filesystem::pat
     errno = 0;
     std::ifstream file(path, std::ios::binary);
     if (!file) {
-        return tl::unexpected(cannot_read(path, errno != 0 ? errno : EIO));
+        return problem(cannot_read(path, errno != 0 ? errno : EIO));
     }
     std::vector<std::uint8_t> bytes(boot::kSlbSize);
     file.read(reinterpret_cast<char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
@@ -108,7 +108,7 @@ Expected<std::vector<std::uint8_t>> read_slb_measured(const std::filesystem::pat
         std::memcpy(&header, bytes.data(), sizeof(header));
     }
     if (header.measured < sizeof(header) || header.measured > bytes.size() || header.entry >= header.measured) {
-        return tl::unexpected(path.string() + " is not a secure loader block: its header says entry " +
+        return problem(path.string() + " is not a secure loader block: its header says entry " +
                               std::to_string(header.entry) + ", measured length " +
                               std::to_string(header.measured) + ", and the file has " +
                               std::to_string(bytes.size()) + " bytes");
@@ -128,7 +128,7 @@ Expected<MeasuredItem> item_of_file(unsigned pcr, std::uint32_t event_type, std:
 {
     auto digests = digest_file(path);
     if (!digests) {
-        return tl::unexpected(std::move(digests.error()));
+        return problem(std::move(digests.error()));
     }
     return MeasuredItem{pcr, event_type, std::string(text), path.string(), *digests};
 }

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <tl/expected.hpp>
@@ -18,6 +19,11 @@ namespace banyan::attest {
 /// A value, or one sentence that says what was tried, what happened, and what to do.
 template <typename T>
 using Expected = tl::expected<T, std::string>;
+
+[[nodiscard]] inline tl::unexpected<std::string> problem(std::string text)
+{
+    return tl::unexpected<std::string>(std::move(text));
+}
 
 using Sha384 = std::array<std::uint8_t, 48>;
 
