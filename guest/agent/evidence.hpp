@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <string>
+
+#include "guest/agent/request.hpp"
+#include "guest/agent/system.hpp"
+
+namespace banyan::agent {
+
+/// Makes the evidence that docs/spec/evidence.md describes, as a tar archive. Throws Failed.
+std::string collect_evidence(const Request &request, OwnPage &own_page);
+
+} // namespace banyan::agent
