@@ -374,6 +374,36 @@ static void chip_reset(void *opaque)
     }
 }
 
+/* The launch machine's parameters come from both devices. */
+static bool chip_make_launch(Error **errp)
+{
+    static const struct banyan_launch_host_ops launch_ops = {
+        .size = sizeof(launch_ops),
+        .window = op_window,
+        .drained = op_drained,
+        .read_slb = op_read_slb,
+        .drtm = op_drtm,
+        .drtm_poll = op_drtm_poll,
+        .sha384 = op_sha384,
+        .enter = op_enter,
+    };
+    const struct banyan_launch_config config = {
+        .size = sizeof(config),
+        .hash_rate = chip->hash_rate,
+        .serial = chip->serial_launch,
+        .poll_ns = 20 * SCALE_US,
+    };
+    struct banyan_launch *launch;
+
+    if (banyan_launch_create(&config, &launch_ops, NULL, &launch)) {
+        error_setg(errp, "banyan: the launch machine cannot be made");
+        return false;
+    }
+    banyan_launch_destroy(chip->launch);
+    chip->launch = launch;
+    return true;
+}
+
 BanyanChip *banyan_chip(void)
 {
     static const struct banyan_domains_host_ops domain_ops = {
@@ -426,40 +456,11 @@ BanyanChip *banyan_chip(void)
                           "banyan-black-hole", BANYAN_BLACK_HOLE_SIZE);
     memory_region_add_subregion_overlap(get_system_memory(),
                                         BANYAN_BLACK_HOLE_BASE, &black_hole, 1);
-    banyan_dma_init(chip);
+    chip->dma_filtered = banyan_dma_init(chip);
+    chip_make_launch(&error_abort);
     qemu_register_reset(chip_reset, NULL);
     banyan_enabled = true;
     return chip;
-}
-
-/* The launch machine's parameters come from both devices. */
-static bool chip_make_launch(Error **errp)
-{
-    static const struct banyan_launch_host_ops launch_ops = {
-        .size = sizeof(launch_ops),
-        .window = op_window,
-        .drained = op_drained,
-        .read_slb = op_read_slb,
-        .drtm = op_drtm,
-        .drtm_poll = op_drtm_poll,
-        .sha384 = op_sha384,
-        .enter = op_enter,
-    };
-    const struct banyan_launch_config config = {
-        .size = sizeof(config),
-        .hash_rate = chip->hash_rate,
-        .serial = chip->serial_launch,
-        .poll_ns = 20 * SCALE_US,
-    };
-    struct banyan_launch *launch;
-
-    if (banyan_launch_create(&config, &launch_ops, NULL, &launch)) {
-        error_setg(errp, "banyan: the launch machine cannot be made");
-        return false;
-    }
-    banyan_launch_destroy(chip->launch);
-    chip->launch = launch;
-    return true;
 }
 
 static bool machine_suits(Error **errp)
@@ -514,9 +515,13 @@ static MemTxResult vtpm_write(void *opaque, hwaddr addr, uint64_t data,
     banyan_status rc;
 
     /* A doorbell may wait for the engine: never under the big lock. */
-    bql_unlock();
+    if (cycle.from_core) {
+        bql_unlock();
+    }
     rc = banyan_vtpm_mmio_write(chip->vtpm, &cycle, addr, size, data);
-    bql_lock();
+    if (cycle.from_core) {
+        bql_lock();
+    }
     trace_banyan_vtpm_write(cycle.requester, addr, size, data, rc);
     return MEMTX_OK;
 }
@@ -742,7 +747,11 @@ static void domains_realize(DeviceState *dev, Error **errp)
         error_setg(errp, "there is one domain table");
         return;
     }
-    banyan_chip();
+    if (!banyan_chip()->dma_filtered) {
+        error_setg(errp, "domains need a machine with one PCI host bridge, for "
+                   "example -M q35: their devices' DMA is filtered there");
+        return;
+    }
     banyan_virtual_tsc = true;
     chip->serial_launch = serial;
     if (serial) {

@@ -246,7 +246,7 @@ static void view_init(DomainView *v, unsigned domain)
     }
 }
 
-void banyan_dma_init(BanyanChip *chip)
+bool banyan_dma_init(BanyanChip *chip)
 {
     Object *host = object_resolve_path_type("", TYPE_PCI_HOST_BRIDGE, NULL);
     FWCfgState *fw_cfg = fw_cfg_find();
@@ -264,4 +264,5 @@ void banyan_dma_init(BanyanChip *chip)
         fw_cfg->dma_as = &host_as;
     }
     virtio_bus_dma_filtered = true;
+    return host != NULL;
 }

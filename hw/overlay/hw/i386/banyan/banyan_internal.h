@@ -31,6 +31,7 @@ typedef struct BanyanChip {
     QEMUTimer *launch_timer[BANYAN_MAX_DOMAINS + 1];
     uint64_t hash_rate;
     bool serial_launch;
+    bool dma_filtered;
 } BanyanChip;
 
 /* The machine's chip; made at the first call. BQL. */
@@ -53,7 +54,8 @@ enum {
 void banyan_cpu_raise(X86CPU *cpu, uint32_t event);
 
 /* ---- DMA: one view per root port, one for the host's devices ---- */
-void banyan_dma_init(BanyanChip *chip);
+/* False: the machine has no PCI bus to filter. */
+bool banyan_dma_init(BanyanChip *chip);
 void banyan_dma_update(void);
 /* [slb, slb + 64 KiB) of the domain's guest physical memory. */
 void banyan_dma_window(uint32_t domain, uint64_t slb, bool closed);
