@@ -85,7 +85,7 @@ std::string DomainTable::json() const
     };
 
     std::string out = "{\"schema\":1,";
-    number(out, "insecure", platform_.insecure);
+    number(out, "insecure", insecure_);
     out.append(",");
     number(out, "unmarked", unmarked_);
     out.append(",\"host\":{");

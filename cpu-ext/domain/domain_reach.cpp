@@ -54,12 +54,11 @@ Place place(const View &view, std::uint64_t gpa)
     return {Reach::kNone, 0};
 }
 
-/// The host's view of a closed domain: its RAM, and while it lives its devices too. A host that reached those could have
-/// them write into the domain's RAM.
+/// The host's view of a closed domain: its RAM, and its devices too. A host that reached those could have them read or
+/// write the domain's RAM.
 bool belongs(const View &view, std::uint64_t hpa, std::uint64_t size)
 {
-    const Phase phase = view.phase();
-    if (!closed(phase)) {
+    if (!closed(view.phase())) {
         return false;
     }
     const std::uint32_t ranges = view.range_count();
@@ -69,7 +68,7 @@ bool belongs(const View &view, std::uint64_t hpa, std::uint64_t size)
             return true;
         }
     }
-    const std::uint32_t windows = live(phase) ? view.window_count() : 0;
+    const std::uint32_t windows = view.window_count();
     for (std::uint32_t i = 0; i < windows; ++i) {
         const dt::Window window = view.window(i);
         if (overlaps(hpa, size, window.base, window.size)) {
@@ -214,6 +213,16 @@ std::uint64_t DomainTable::cores(std::uint32_t domain) const
     }
     return shared_[domain].published.read(
         [](const View &view) { return closed(view.phase()) ? view.core_mask() : std::uint64_t{0}; });
+}
+
+std::uint32_t DomainTable::instance(std::uint32_t domain) const
+{
+    if (!is_domain(domain)) {
+        return 0;
+    }
+    return shared_[domain].published.read([](const View &view) { // a draft binds nothing and is never published
+        return view.vtpm_instance();
+    });
 }
 
 bool DomainTable::port(std::uint32_t domain, std::uint16_t port, unsigned width, bool write, std::uint32_t &value)

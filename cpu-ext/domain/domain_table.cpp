@@ -37,7 +37,10 @@ void DomainTable::perform(std::uint32_t number, Action action)
     switch (action) {
     case Action::kRefuse:
     case Action::kNone:
-    case Action::kWait:
+        return;
+
+    case Action::kWait: // not closed yet, but the binding can be seen
+        shared_[number].published.publish(domain.descriptor, domain.phase);
         return;
 
     case Action::kClear:
@@ -56,6 +59,7 @@ void DomainTable::perform(std::uint32_t number, Action action)
     case Action::kRelease:
         host_.instance_off(number, domain.descriptor.vtpm_instance);
         host_.instance_unbind(number, domain.descriptor.vtpm_instance, false);
+        shared_[number].published.publish({}, domain.phase);
         if (domain.phase == Phase::kEmpty) {
             domain.descriptor = {};
         }
@@ -153,6 +157,9 @@ void DomainTable::scrub(std::uint32_t number, bool erase)
         host_.scrub(domain.descriptor.ranges[i].hpa, domain.descriptor.ranges[i].size);
     }
     host_.instance_unbind(number, domain.descriptor.vtpm_instance, erase);
+    if (host_.window_closed(number)) { // by a launch whose loader did not get to lift it
+        host_.window_lifted(number);
+    }
     domain.descriptor = {};
     domain.digest = {};
     drop_reports(number);
@@ -411,7 +418,7 @@ bool DomainTable::sign(std::uint32_t number, Kind kind)
         .domain = number,
         .instance = sealed ? domain.descriptor.vtpm_instance : 0,
         .flags = sealed ? domain.descriptor.flags : 0,
-        .insecure = platform_.insecure,
+        .insecure = insecure_,
         .start_count = domain.start_count,
         .launch_count = domain.launch_count,
         .digest = domain.digest,

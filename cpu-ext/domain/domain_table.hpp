@@ -46,12 +46,14 @@ struct Begin {
 /// descriptor; two closed domains share nothing.
 class DomainTable {
 public:
-    DomainTable(const Platform &platform, Host &host) : platform_(platform), host_(host) {}
+    DomainTable(const Platform &platform, Host &host) : platform_(platform), host_(host), insecure_(platform.insecure)
+    {}
     DomainTable(const DomainTable &) = delete;
     DomainTable &operator=(const DomainTable &) = delete;
     ~DomainTable() = default;
 
     void reset();
+    void add_insecure(std::uint32_t bits) { insecure_ |= bits; }
 
     [[nodiscard]] std::uint64_t mmio_read(Cycle cycle, WindowKind window, std::uint64_t offset, unsigned width);
     void mmio_write(Cycle cycle, WindowKind window, std::uint64_t offset, unsigned width, std::uint64_t value);
@@ -67,6 +69,7 @@ public:
     [[nodiscard]] bool is_closed(std::uint32_t domain) const;
     [[nodiscard]] std::uint32_t of_root_port(std::uint8_t devfn) const;
     [[nodiscard]] std::uint64_t cores(std::uint32_t domain) const;
+    [[nodiscard]] std::uint32_t instance(std::uint32_t domain) const;
 
     /// true: forward to the bus.
     [[nodiscard]] bool port(std::uint32_t domain, std::uint16_t port, unsigned width, bool write, std::uint32_t &value);
@@ -158,6 +161,7 @@ private:
 
     const Platform platform_;
     Host &host_;
+    std::uint32_t insecure_;                            // platform_'s and what was added later
     std::array<Domain, dt::kMaxDomains + 1> domains_{}; // [0] is the host: only counters, report and launch
     std::array<std::uint8_t, dt::kMaxCores> joined_{};  // domain that the core's next VMRUN enters, 0: none
     std::uint32_t select_ = 0;

@@ -301,6 +301,16 @@ std::uint64_t banyan_domains_cores(const banyan_domains *domains, std::uint32_t 
     return domains->table.cores(domain);
 }
 
+std::uint32_t banyan_domains_instance(const banyan_domains *domains, std::uint32_t domain)
+{
+    return domains->table.instance(domain);
+}
+
+void banyan_domains_set_insecure(banyan_domains *domains, std::uint32_t bits)
+{
+    domains->table.add_insecure(bits);
+}
+
 int banyan_domains_port(banyan_domains *domains, std::uint32_t domain, std::uint16_t port, unsigned width, int write,
                         std::uint32_t *value)
 {

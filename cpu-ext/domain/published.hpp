@@ -31,6 +31,7 @@ public:
 
         [[nodiscard]] Phase phase() const { return published_.phase_.load(std::memory_order_acquire); }
         [[nodiscard]] std::uint64_t core_mask() const { return word(offsetof(dt::Descriptor, core_mask)); }
+        [[nodiscard]] std::uint32_t vtpm_instance() const { return half(offsetof(dt::Descriptor, vtpm_instance)); }
         [[nodiscard]] std::uint32_t range_count() const { return half(offsetof(dt::Descriptor, range_count)); }
         [[nodiscard]] std::uint32_t window_count() const { return half(offsetof(dt::Descriptor, window_count)); }
         [[nodiscard]] std::uint32_t port_count() const { return half(offsetof(dt::Descriptor, port_count)); }
