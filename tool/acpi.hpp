@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+// The hardware-reduced ACPI tables of one VM.
+
+namespace banyan::tool {
+
+struct AcpiInput {
+    unsigned domain = 0; // 1..dt::kMaxDomains: picks the DSDT and the PCI bus
+    unsigned core = 0;   // LAPIC id
+    std::uint64_t log_base = 0;
+    std::uint32_t log_size = 0;
+};
+
+/// RSDP, XSDT, FADT, MADT, MCFG, TPM2 and DSDT as they lie from boot::kAcpi on. Depends on nothing else.
+std::vector<std::uint8_t> make_acpi(const AcpiInput &input);
+
+/// The DSDT of a domain, compiled from tool/acpi/dsdt.asl.in when Banyan was built.
+std::span<const std::uint8_t> dsdt_of(unsigned domain);
+
+} // namespace banyan::tool
