@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "attest/platform.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <optional>
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "attest/evidence.hpp"
+
+namespace banyan::attest {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr unsigned kPrivateFile = 0600;
+constexpr unsigned kPublicFile = 0644;
+constexpr std::size_t kFileMax = std::size_t{64} * 1024;
+
+tl::unexpected<std::string> cannot(const char *what, const fs::path &path, std::string_view why)
+{
+    return problem(std::string("cannot ") + what + " " + path.string() + ": " + std::string(why));
+}
+
+/// A folder beside its later place, gone with this object unless it was moved there.
+class Draft {
+public:
+    static Expected<Draft> beside(const fs::path &place, unsigned mode)
+    {
+        std::error_code error;
+        const fs::path parent = fs::absolute(place, error).lexically_normal().parent_path();
+        fs::create_directories(parent, error);
+        std::string name = (parent / (".banyan-platform-XXXXXX")).string();
+        if (::mkdtemp(name.data()) == nullptr || ::chmod(name.c_str(), mode) != 0) {
+            return cannot("make a folder in", parent, std::strerror(errno));
+        }
+        return Draft(name);
+    }
+
+    ~Draft()
+    {
+        if (!folder_.empty()) {
+            std::error_code ignored;
+            fs::remove_all(folder_, ignored);
+        }
+    }
+    Draft(Draft &&other) noexcept : folder_(std::exchange(other.folder_, {})) {}
+    Draft(const Draft &) = delete;
+    Draft &operator=(const Draft &) = delete;
+    Draft &operator=(Draft &&) = delete;
+
+    [[nodiscard]] const fs::path &folder() const { return folder_; }
+
+    Expected<void> move_to(const fs::path &place)
+    {
+        std::error_code error;
+        fs::rename(folder_, place, error); // replaces an empty folder, no other
+        if (error) {
+            return cannot("make", place, error.message());
+        }
+        folder_.clear();
+        return {};
+    }
+
+private:
+    explicit Draft(fs::path folder) : folder_(std::move(folder)) {}
+    fs::path folder_;
+};
+
+Expected<void> make_folder(const fs::path &path, unsigned mode)
+{
+    if (::mkdir(path.c_str(), mode) != 0) {
+        return cannot("make", path, std::strerror(errno));
+    }
+    return {};
+}
+
+Expected<void> write_private_key(const fs::path &path, EVP_PKEY *key)
+{
+    ATTEST_TRY(std::string pem, private_key_to_pem(key));
+    const auto written = write_new_file(path, view_of(pem), kPrivateFile);
+    OPENSSL_cleanse(pem.data(), pem.size());
+    return written;
+}
+
+Expected<void> must_be_free(const fs::path &place)
+{
+    std::error_code error;
+    const fs::file_status status = fs::symlink_status(place, error);
+    if (status.type() == fs::file_type::not_found || (fs::is_directory(status) && fs::is_empty(place, error))) {
+        return {};
+    }
+    return problem(place.string() + " is there already; a platform is never overwritten: name a new folder");
+}
+
+bool is_inside(const fs::path &inner, const fs::path &outer)
+{
+    const fs::path relative = fs::absolute(inner).lexically_normal().lexically_relative(
+        fs::absolute(outer).lexically_normal());
+    return !relative.empty() && *relative.begin() != "..";
+}
+
+Expected<Manufacturer> read_manufacturer(const fs::path &ca)
+{
+    const auto key = [&](const char *name) -> Expected<Key> {
+        ATTEST_TRY(Bytes pem, read_file(ca / name, kFileMax));
+        auto read = private_key_from_pem(pem);
+        OPENSSL_cleanse(pem.data(), pem.size());
+        return read;
+    };
+    const auto certificate = [&](const char *name) -> Expected<Certificate> {
+        ATTEST_TRY(const Bytes der, read_file(ca / name, kFileMax));
+        return Certificate::from_der(der);
+    };
+    ATTEST_TRY(Key root_key, key("root.key"));
+    ATTEST_TRY(Certificate root, certificate("root.crt"));
+    ATTEST_TRY(Key intermediate_key, key("intermediate.key"));
+    ATTEST_TRY(Certificate intermediate, certificate("intermediate.crt"));
+    return Manufacturer{std::move(root_key), std::move(root), std::move(intermediate_key), std::move(intermediate)};
+}
+
+Expected<Bytes> certify(const Manufacturer &ca, const Subject &subject, Role role, View public_key)
+{
+    ATTEST_TRY(const Key key, public_key_from_der(public_key));
+    ATTEST_TRY(const Certificate certificate,
+               issue(subject, role, key.get(), {&ca.intermediate, ca.intermediate_key.get()}));
+    return certificate.der();
+}
+
+} // namespace
+
+std::string instance_number(unsigned instance)
+{
+    const std::string digits = std::to_string(instance);
+    return std::string(digits.size() < 3 ? 3 - digits.size() : 0, '0') + digits;
+}
+
+Expected<void> new_platform(const PlatformOptions &options, const ManufactureInstance &manufacture)
+{
+    if (options.instances == 0 || options.instances > kInstancesMax) {
+        return problem("a platform has 1 to " + std::to_string(kInstancesMax) + " instances, not " +
+                       std::to_string(options.instances));
+    }
+    ATTEST_CHECK(must_be_free(options.private_folder));
+    ATTEST_CHECK(must_be_free(options.public_folder));
+    if (is_inside(options.public_folder, options.private_folder) ||
+        is_inside(options.private_folder, options.public_folder)) {
+        return problem("the private folder " + options.private_folder.string() + " and the public folder " +
+                       options.public_folder.string() + " must not lie in each other");
+    }
+    ATTEST_TRY(Draft secret, Draft::beside(options.private_folder, 0700));
+    ATTEST_TRY(Draft open, Draft::beside(options.public_folder, 0755));
+    const fs::path &in = secret.folder();
+    const fs::path &out = open.folder();
+    for (const char *sub : {"ca", "instances"}) {
+        ATTEST_CHECK(make_folder(in / sub, 0700));
+    }
+    ATTEST_CHECK(make_folder(out / "instances", 0755));
+
+    ATTEST_TRY(const Manufacturer ca, options.manufacturer.empty() ? new_manufacturer(options.platform_class)
+                                                                   : read_manufacturer(options.manufacturer));
+    ATTEST_TRY(const Subject authority, ca.intermediate.subject());
+    const std::string &cls = authority.platform_class;
+    ATTEST_TRY(const Key platform_key, new_signing_key());
+    ATTEST_TRY(const Certificate platform,
+               issue({std::string(kPlatformCommonName), cls, {}}, Role::kPlatform, platform_key.get(),
+                     {&ca.intermediate, ca.intermediate_key.get()}));
+    StoreKeyBytes store_key{};
+    if (RAND_priv_bytes(store_key.data(), static_cast<int>(store_key.size())) != 1) {
+        return problem("no random numbers for store.key: " + openssl_errors());
+    }
+
+    ATTEST_CHECK(write_private_key(in / "ca/root.key", ca.root_key.get()));
+    ATTEST_CHECK(write_new_file(in / "ca/root.crt", ca.root.der(), kPrivateFile));
+    ATTEST_CHECK(write_private_key(in / "ca/intermediate.key", ca.intermediate_key.get()));
+    ATTEST_CHECK(write_new_file(in / "ca/intermediate.crt", ca.intermediate.der(), kPrivateFile));
+    ATTEST_CHECK(write_private_key(in / "platform.key", platform_key.get()));
+    ATTEST_CHECK(write_new_file(in / "platform.crt", platform.der(), kPrivateFile));
+    ATTEST_CHECK(write_new_file(in / "store.key", store_key, kPrivateFile));
+    ATTEST_CHECK(write_new_file(in / "class", view_of(cls + "\n"), kPrivateFile));
+
+    ATTEST_CHECK(write_new_file(out / "manufacturer.pem", view_of(ca.root.pem()), kPublicFile));
+    ATTEST_CHECK(write_new_file(out / "chain.pem", view_of(ca.intermediate.pem() + platform.pem()), kPublicFile));
+    ATTEST_CHECK(write_new_file(out / "platform.crt", platform.der(), kPublicFile));
+
+    for (unsigned i = 0; i < options.instances; ++i) {
+        const auto certify_keys = [&](const InstanceKeys &keys) -> Expected<InstanceCertificates> {
+            const Subject ek{ek_common_name(i), cls, platform.machine_id()};
+            const Subject iak{iak_common_name(i), cls, platform.machine_id()};
+            InstanceCertificates certificates;
+            ATTEST_TRY(certificates.ek_rsa, certify(ca, ek, Role::kEk, keys.ek_rsa));
+            ATTEST_TRY(certificates.ek, certify(ca, ek, Role::kEk, keys.ek));
+            ATTEST_TRY(certificates.iak, certify(ca, iak, Role::kIak, keys.iak));
+            return certificates;
+        };
+        ATTEST_TRY(const ManufacturedInstance made, manufacture(in, i, store_key, certify_keys));
+        const fs::path folder = out / "instances" / instance_number(i);
+        ATTEST_TRY(const Key iak, public_key_from_der(made.keys.iak));
+        ATTEST_TRY(const std::string ak_pem, public_key_to_pem(iak.get()));
+        ATTEST_CHECK(write_new_file(in / "instances" / (instance_number(i) + ".names"), view_of(made.names_json),
+                                    kPrivateFile));
+        ATTEST_CHECK(make_folder(folder, 0755));
+        ATTEST_CHECK(write_new_file(folder / "ek.crt", made.certificates.ek, kPublicFile));
+        ATTEST_CHECK(write_new_file(folder / "ek-rsa.crt", made.certificates.ek_rsa, kPublicFile));
+        ATTEST_CHECK(write_new_file(folder / "iak.crt", made.certificates.iak, kPublicFile));
+        ATTEST_CHECK(write_new_file(folder / "ak.pem", view_of(ak_pem), kPublicFile));
+    }
+    OPENSSL_cleanse(store_key.data(), store_key.size());
+    // The private folder last: where it is, the platform is whole.
+    ATTEST_CHECK(open.move_to(options.public_folder));
+    if (auto moved = secret.move_to(options.private_folder); !moved) {
+        std::error_code ignored;
+        fs::remove_all(options.public_folder, ignored);
+        return moved;
+    }
+    return {};
+}
+
+Expected<PlatformFacts> read_public_platform(const fs::path &public_folder)
+{
+    if (const auto around = private_folder_around(public_folder)) {
+        return problem(around->string() + " is a platform's private folder; name the public one");
+    }
+    const auto read = [&](const char *name) { return read_file(public_folder / name, kFileMax); };
+    ATTEST_TRY(const Bytes root_pem, read("manufacturer.pem"));
+    ATTEST_TRY(const Bytes chain_pem, read("chain.pem"));
+    ATTEST_TRY(const Bytes platform_der, read("platform.crt"));
+    ATTEST_TRY(const std::vector<Certificate> roots, Certificate::list_from_pem(root_pem));
+    ATTEST_TRY(const std::vector<Certificate> chain, Certificate::list_from_pem(chain_pem));
+    ATTEST_TRY(const Certificate platform, Certificate::from_der(platform_der));
+    if (roots.size() != 1 || !roots[0].has_role(Role::kRoot) || !platform.has_role(Role::kPlatform)) {
+        return problem(public_folder.string() + " does not hold one root and one platform certificate");
+    }
+    ATTEST_CHECK(check_chain(platform, chain, roots));
+    ATTEST_TRY(const Subject subject, platform.subject());
+    PlatformFacts facts{subject.platform_class, platform.machine_id(), roots[0].subject_text(),
+                        digest_bytes(roots[0].der()).sha256, 0};
+    std::error_code error;
+    while (fs::exists(public_folder / "instances" / instance_number(facts.instances), error)) {
+        ++facts.instances;
+    }
+    return facts;
+}
+
+} // namespace banyan::attest

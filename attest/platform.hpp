@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "attest/pki.hpp"
+
+// A platform's folders: keys in one, what a verifier needs in the other. Specification: docs/spec/platform.md.
+
+namespace banyan::attest {
+
+/// Public keys of one vTPM instance, SubjectPublicKeyInfo in DER.
+struct InstanceKeys {
+    Bytes ek_rsa;
+    Bytes ek;
+    Bytes iak;
+};
+
+/// Their certificates, DER.
+struct InstanceCertificates {
+    Bytes ek_rsa;
+    Bytes ek;
+    Bytes iak;
+};
+
+using CertifyInstance = std::function<Expected<InstanceCertificates>(const InstanceKeys &)>;
+using StoreKeyBytes = std::array<std::uint8_t, 32>;
+
+struct ManufacturedInstance {
+    InstanceKeys keys;
+    InstanceCertificates certificates; // as `certify` gave them
+    std::string names_json;
+};
+
+/// Makes the TPM and its state file instances/NNN.nvstore below `private_folder`.
+using ManufactureInstance = std::function<Expected<ManufacturedInstance>(
+    const std::filesystem::path &private_folder, unsigned instance, const StoreKeyBytes &store_key,
+    const CertifyInstance &certify)>;
+
+struct PlatformOptions {
+    std::filesystem::path private_folder;
+    std::filesystem::path public_folder;
+    unsigned instances = 16;
+    std::string platform_class{kClassMachine};
+    /// Another machine of the same manufacturer: its ca/ folder. Empty: a new manufacturer.
+    std::filesystem::path manufacturer;
+};
+
+inline constexpr unsigned kInstancesMax = 64;
+
+/// Both folders whole, or neither. Exceptions to "whole": a power failure between two renames.
+Expected<void> new_platform(const PlatformOptions &options, const ManufactureInstance &manufacture);
+
+/// What a public folder says of itself, checked against its own root.
+struct PlatformFacts {
+    std::string platform_class;
+    MachineId machine{};
+    std::string root_subject;
+    std::array<std::uint8_t, 32> root_fingerprint{}; // SHA-256 of its DER
+    unsigned instances = 0;
+};
+Expected<PlatformFacts> read_public_platform(const std::filesystem::path &public_folder);
+
+/// "007", for file names.
+std::string instance_number(unsigned instance);
+
+} // namespace banyan::attest
