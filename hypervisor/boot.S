@@ -212,7 +212,7 @@ exception_common:
     cld
     call    exception
 
-// ignore_interrupt: the timer only ends a HLT, and nothing else may bring the core down.
+// ignore_interrupt: timer and serial port only end a HLT, and nothing else may bring the core down.
     .globl  ignore_interrupt
 ignore_interrupt:
     push    %rax

@@ -72,24 +72,25 @@ inline constexpr std::uint16_t kLineStatus = kBase + 5;
 inline constexpr std::uint8_t kDlab = 0x80;
 inline constexpr std::uint8_t kEightBits = 0x03;
 inline constexpr std::uint8_t kFifoOnAndEmpty = 0xC7; // trigger level 14: QEMU delivers that many bytes at once
-inline constexpr std::uint8_t kDtrRts = 0x03;
+inline constexpr std::uint8_t kDtrRtsOut2 = 0x0B; // OUT2 lets the interrupt through
+inline constexpr std::uint8_t kReceiveInterrupt = 0x01;
 inline constexpr std::uint8_t kDataReady = 0x01;
 inline constexpr std::uint8_t kTransmitEmpty = 0x20;
 } // namespace uart
 
-/// Frames over the serial port. Machine: in8, out8, idle (returns at the next timer tick, 10 ms).
+/// Frames over the serial port. Machine: in8, out8, idle (returns when bytes come, and after 10 ms).
 template <typename Machine>
 class Channel {
 public:
     explicit Channel(Machine &machine) : machine_{machine}
     {
-        machine_.out8(uart::kInterruptEnable, 0);
         machine_.out8(uart::kLineControl, uart::kDlab | uart::kEightBits);
         machine_.out8(uart::kData, 1); // 115200
-        machine_.out8(uart::kInterruptEnable, 0);
+        machine_.out8(uart::kInterruptEnable, 0); // divisor, high byte
         machine_.out8(uart::kLineControl, uart::kEightBits);
         machine_.out8(uart::kFifoControl, uart::kFifoOnAndEmpty);
-        machine_.out8(uart::kModemControl, uart::kDtrRts);
+        machine_.out8(uart::kModemControl, uart::kDtrRtsOut2);
+        machine_.out8(uart::kInterruptEnable, uart::kReceiveInterrupt); // ends idle()
     }
 
     /// Waits for a frame. False: what came is none, and the line has been quiet since; the header says what is known.
@@ -125,7 +126,7 @@ public:
     }
 
 private:
-    static constexpr unsigned kPolls = 2000;     // before the core sleeps
+    static constexpr unsigned kPolls = 32;       // before the core sleeps
     static constexpr unsigned kFrameTicks = 100; // a frame that stalls this long is none
     static constexpr unsigned kQuietTicks = 3;
 

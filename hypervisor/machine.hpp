@@ -58,7 +58,7 @@ public:
         asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
     }
 
-    /// Sleeps until the next timer tick.
+    /// Sleeps until the next interrupt.
     static void idle() { asm volatile("sti; hlt; cli" : : : "memory"); }
 
     [[nodiscard]] static Mailbox &mailbox(std::uint32_t core) { return core_areas[core].mailbox; }

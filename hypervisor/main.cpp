@@ -51,8 +51,24 @@ struct Gate {
 constinit Gate interrupt_table[256]{};
 
 constexpr std::uint8_t kTimerVector = 0x20;
+constexpr std::uint8_t kSerialVector = 0x21;
 constexpr std::uint8_t kSpuriousVector = 0xFF;
 constexpr std::uint32_t kTick = 625'000; // 10 ms of a 1 GHz local APIC timer, divided by 16
+
+namespace ioapic { // Intel 82093AA, 3.1, 3.2
+constexpr std::uint64_t kIndex = 0xFEC0'0000;
+constexpr std::uint64_t kData = kIndex + 0x10;
+constexpr std::uint32_t kRedirection = 0x10; // two words a pin
+constexpr std::uint32_t kMasked = 1u << 16;
+constexpr std::uint32_t kPins = 24;
+constexpr std::uint32_t kSerialPin = 4;
+} // namespace ioapic
+
+void ioapic_write(std::uint32_t reg, std::uint32_t value)
+{
+    Machine::write32(ioapic::kIndex, reg);
+    Machine::write32(ioapic::kData, value);
+}
 
 void set_gate(std::size_t vector, std::uint64_t handler)
 {
@@ -76,9 +92,13 @@ void load_interrupt_table()
     asm volatile("lidt %0" : : "m"(table));
 }
 
-/// Nothing but the local timer interrupts core 0, so that HLT ends at least every 10 ms.
-void start_timer()
+/// The local timer ends a HLT of core 0 after 10 ms at most, the serial port when bytes come. Nothing else may.
+void start_interrupts()
 {
+    for (std::uint32_t pin = 0; pin < ioapic::kPins; ++pin) {
+        ioapic_write(ioapic::kRedirection + 2 * pin, pin == ioapic::kSerialPin ? kSerialVector : ioapic::kMasked);
+        ioapic_write(ioapic::kRedirection + 2 * pin + 1, 0); // to APIC 0
+    }
     out8(0x21, 0xFF); // both 8259s masked
     out8(0xA1, 0xFF);
     const auto write = [](std::uint32_t reg, std::uint32_t value) { Machine::write32(dt::kLapicBase + reg, value); };
@@ -125,7 +145,7 @@ void svm_enter(std::uint64_t vmcb);
     build_interrupt_table();
     load_interrupt_table();
     open_gif();
-    start_timer();
+    start_interrupts();
 
     Machine machine;
     for (std::uint32_t core = 0; core < dt::kMaxCores; ++core) {
