@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// banyan-vtpm-engine: the vTPM's processes. Started by QEMU, not by people.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vtpm/engine/roles.hpp"
+#include "vtpm/link/control.hpp"
+
+namespace {
+
+int usage()
+{
+    std::fputs("usage: banyan-vtpm-engine zygote --instances N [--platform FOLDER]\n"
+               "The worker processes of the vTPM. The emulator starts this itself, with sockets as descriptors 3 and 4.\n",
+               stderr);
+    return 2;
+}
+
+bool is_socket(int fd)
+{
+    struct stat info {};
+    return ::fstat(fd, &info) == 0 && S_ISSOCK(info.st_mode);
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    std::string platform;
+    unsigned long instances = 0;
+    if (argc < 2 || std::strcmp(argv[1], "zygote") != 0) {
+        return usage();
+    }
+    for (int i = 2; i < argc; i += 2) {
+        if (i + 1 >= argc) {
+            return usage();
+        }
+        if (std::strcmp(argv[i], "--instances") == 0) {
+            instances = std::strtoul(argv[i + 1], nullptr, 10);
+        } else if (std::strcmp(argv[i], "--platform") == 0) {
+            platform = argv[i + 1];
+        } else {
+            return usage();
+        }
+    }
+    if (instances == 0 || instances > banyan::vtpm::kMaxInstances || !is_socket(banyan::vtpm::kZygoteControlFd) ||
+        !is_socket(banyan::vtpm::kSignerFd)) {
+        return usage();
+    }
+    const int null = ::open("/dev/null", O_RDWR);
+    if (null >= 0) {
+        ::dup2(null, 0);
+        ::dup2(null, 1);
+    }
+    return banyan::vtpm::run_zygote(banyan::vtpm::kZygoteControlFd, banyan::vtpm::kSignerFd, platform,
+                                    static_cast<std::uint32_t>(instances));
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The engine's processes. The zygote is the executable's main(); it forks the others, which never return.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "vtpm/engine/process.hpp"
+
+namespace banyan::vtpm {
+
+/// From SEQPACKET socket `zygote`. platform: the private folder, or empty for class test.
+[[noreturn]] void run_keeper(int zygote, const std::string &platform, std::uint32_t instances);
+
+/// clients: requests of QEMU; zygote: hello, and names of class-test instances.
+[[noreturn]] void run_signer(int clients, int zygote, const std::string &platform, std::uint32_t instances);
+
+struct SignerHello {
+    std::int32_t status = 0;
+    char text[160] = {};
+};
+
+struct SignerNames {
+    std::uint32_t instance = 0;
+    std::uint8_t ek_size = 0;
+    std::uint8_t iak_size = 0;
+    std::uint8_t ek[66] = {};
+    std::uint8_t iak[66] = {};
+};
+
+struct WorkerFds {
+    int mailbox;
+    int doorbell;
+    int bell;
+    int line; // to QEMU: ends when the worker does; a byte on it is a request to cancel
+    int vault;
+    int keeper;
+};
+
+/// The TPM of one instance.
+[[noreturn]] void run_worker(const WorkerFds &fds, const Filter &filter, bool restore);
+[[nodiscard]] bool worker_filter(Filter &out);
+
+/// A throw-away process that makes a TPM of class test and writes Made to `out`, then the permanent state.
+struct Made {
+    std::uint32_t permanent_size = 0;
+    SignerNames names;
+};
+[[noreturn]] void run_maker(int out);
+
+[[nodiscard]] int run_zygote(int control, int signer, const std::string &platform, std::uint32_t instances);
+
+} // namespace banyan::vtpm

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Memory that a worker shares with the keeper: the permanent state on its way to or from the disk, and two checkpoints
+// that outlive the worker. QEMU does not map it. The keeper takes nothing in it for true but the bytes of the
+// permanent state, which are opaque to it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "vtpm/store/store.hpp"
+
+namespace banyan::vtpm {
+
+inline constexpr std::size_t kVolatileMax = 96 * 1024;
+
+struct Checkpoint {
+    std::uint64_t number;     // 0: not valid; the higher is the newer
+    std::uint64_t generation; // of the permanent state that it belongs to
+    std::uint32_t size;
+    std::uint32_t reserved;
+};
+
+struct Vault {
+    alignas(4096) Checkpoint checkpoints[2];
+    alignas(4096) std::uint8_t permanent[kPermanentMax];
+    alignas(4096) std::uint8_t volatile_state[2][kVolatileMax];
+};
+
+// A worker asks, the keeper says: one datagram each.
+enum class KeeperAsk : std::uint32_t { kLoad = 1, kCommit = 2 };
+
+struct WorkerAsks {
+    KeeperAsk ask{};
+    std::uint32_t size = 0; // of Vault::permanent, kCommit
+    std::uint32_t established = 0;
+};
+
+struct KeeperSays {
+    std::int32_t status = 0; // 0 or a negated Errc
+    std::uint32_t size = 0;  // of Vault::permanent, kLoad
+    std::uint32_t established = 0;
+    std::uint64_t generation = 0; // that is durable now
+};
+
+// The zygote tells, the keeper reports. One datagram each.
+enum class KeeperTell : std::uint32_t {
+    kHello = 1,  // from the keeper: status, text
+    kAdopt = 2,  // fds: vault, socket of a new worker
+    kCreate = 3, // fd: file with a permanent state for a new instance of class test
+    kErase = 4,
+    kErased = 5, // from the keeper: status
+    kFailed = 6, // from the keeper: a commit failed, text
+};
+
+struct KeeperMessage {
+    KeeperTell tell{};
+    std::uint32_t instance = 0;
+    std::int32_t status = 0;
+    char text[160] = {};
+};
+
+} // namespace banyan::vtpm

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <seccomp.h>
+
+#include "vtpm/engine/roles.hpp"
+#include "vtpm/engine/tpm_life.hpp"
+#include "vtpm/engine/vault.hpp"
+#include "vtpm/link/mailbox.hpp"
+
+namespace banyan::vtpm {
+namespace {
+
+// What the signal handlers reach.
+Mailbox *handler_box = nullptr;
+volatile std::uint32_t running = 0; // number of the request that libtpms works on
+volatile std::sig_atomic_t line_has_bytes = 0;
+
+extern "C" void on_line(int /*signal*/)
+{
+    line_has_bytes = 1;
+    if (running != 0 && shared_load(handler_box->host.cancel) == running) {
+        TpmLife::cancel();
+    }
+}
+
+extern "C" void on_refused_call(int /*signal*/, siginfo_t *info, void * /*context*/)
+{
+    shared_store(handler_box->worker.refused_syscall, static_cast<std::uint32_t>(info->si_syscall) + 1);
+    quit(kExitRefusedCall);
+}
+
+// TPM_CC of commands that leave no trace in the TPM when they come without a session.
+constexpr std::array<std::uint32_t, 10> kReaders{
+    0x0169, // TPM2_NV_ReadPublic
+    0x0173, // TPM2_ReadPublic
+    0x017a, // TPM2_GetCapability
+    0x017b, // TPM2_GetRandom: its generator is stirred after each restore
+    0x017c, // TPM2_GetTestResult
+    0x017d, // TPM2_Hash
+    0x017e, // TPM2_PCR_Read
+    0x0181, // TPM2_ReadClock
+    0x018a, // TPM2_TestParms
+    0x0146, // TPM2_StirRandom
+};
+
+bool leaves_no_trace(std::span<const std::uint8_t> command)
+{
+    return load_be16(command, 0) == kTpmStNoSessions &&
+           std::find(kReaders.begin(), kReaders.end(), load_be32(command, kTpmCodeAt)) != kReaders.end();
+}
+
+class Worker {
+public:
+    Worker(const WorkerFds &fds, Mailbox *box, Vault *vault) : fds_(fds), box_(box), vault_(vault) {}
+
+    void boot(bool restore);
+    [[noreturn]] void serve();
+
+private:
+    KeeperSays ask(const WorkerAsks &question);
+    void load();
+    [[nodiscard]] bool restore_checkpoint();
+    void wipe_checkpoints();
+    bool write_checkpoint(std::uint64_t generation);
+    [[nodiscard]] bool make_durable();
+    void roll_back();
+    [[nodiscard]] WorkerStatus command(std::uint8_t locality, std::span<const std::uint8_t> bytes, Bytes &response);
+    [[nodiscard]] WorkerStatus perform(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes,
+                                       Bytes &response);
+    void ring_back();
+
+    const WorkerFds fds_;
+    Mailbox *const box_;
+    Vault *const vault_;
+    TpmLife life_;
+    Bytes committed_;             // permanent state that is durable
+    std::uint64_t generation_ = 0; // its number
+    bool established_ = false;     // durable
+    bool established_now_ = false;
+    std::uint64_t checkpoint_ = 0; // number of the last one written; 0: none
+};
+
+KeeperSays Worker::ask(const WorkerAsks &question)
+{
+    KeeperSays answer;
+    if (::write(fds_.keeper, &question, sizeof(question)) != static_cast<ssize_t>(sizeof(question))) {
+        quit(kExitStore);
+    }
+    ssize_t got = 0;
+    do {
+        got = ::read(fds_.keeper, &answer, sizeof(answer));
+    } while (got < 0 && errno == EINTR);
+    if (got != static_cast<ssize_t>(sizeof(answer))) {
+        quit(kExitStore);
+    }
+    return answer;
+}
+
+void Worker::load()
+{
+    const KeeperSays said = ask({KeeperAsk::kLoad, 0, 0});
+    if (said.status != 0 || said.size == 0 || said.size > kPermanentMax) {
+        quit(kExitStore);
+    }
+    committed_.assign(vault_->permanent, vault_->permanent + said.size);
+    generation_ = said.generation;
+    established_ = said.established != 0;
+    established_now_ = established_;
+}
+
+bool Worker::restore_checkpoint()
+{
+    // A checkpoint counts if the permanent state that it belongs to is the durable one: so a command whose commit was
+    // done happened as a whole, and one whose commit was not done did not happen.
+    const Checkpoint *best = nullptr;
+    for (const Checkpoint &one : vault_->checkpoints) {
+        if (one.number != 0 && one.generation == generation_ && one.size <= kVolatileMax &&
+            (best == nullptr || one.number > best->number)) {
+            best = &one;
+        }
+    }
+    if (best == nullptr) {
+        return false;
+    }
+    checkpoint_ = best->number;
+    const std::uint8_t *bytes = vault_->volatile_state[best->number % 2];
+    return life_.begin(committed_, {bytes, best->size}) && life_.stir();
+}
+
+void Worker::boot(bool restore)
+{
+    load();
+    if (restore) {
+        if (!restore_checkpoint()) {
+            quit(kExitTpm);
+        }
+    } else {
+        wipe_checkpoints();
+        if (!life_.begin(committed_, {}) || !life_.startup_clear() || !life_.stir()) {
+            quit(kExitTpm);
+        }
+    }
+    if (!make_durable()) {
+        quit(kExitStore);
+    }
+    shared_store(box_->worker.established, established_ ? 1 : 0);
+    shared_store(box_->worker.state, static_cast<std::uint32_t>(WorkerState::kReady));
+    ring_back();
+}
+
+void Worker::wipe_checkpoints()
+{
+    for (Checkpoint &one : vault_->checkpoints) {
+        reinterpret_cast<volatile std::uint64_t &>(one.number) = 0;
+    }
+    checkpoint_ = 0;
+}
+
+bool Worker::write_checkpoint(std::uint64_t generation)
+{
+    const auto state = life_.volatile_state();
+    if (!state || state->size() > kVolatileMax) {
+        return false;
+    }
+    const std::uint64_t number = checkpoint_ + 1;
+    Checkpoint &slot = vault_->checkpoints[number % 2];
+    std::atomic_ref<std::uint64_t>(slot.number).store(0, std::memory_order_seq_cst);
+    std::copy(state->begin(), state->end(), vault_->volatile_state[number % 2]);
+    slot.generation = generation;
+    slot.size = static_cast<std::uint32_t>(state->size());
+    std::atomic_ref<std::uint64_t>(slot.number).store(number, std::memory_order_seq_cst);
+    checkpoint_ = number;
+    return true;
+}
+
+/// Checkpoint, and commit if the permanent state changed. Afterwards a killed worker comes back here.
+bool Worker::make_durable()
+{
+    const bool changed = life_.dirty() || established_now_ != established_;
+    if (!write_checkpoint(changed ? generation_ + 1 : generation_)) {
+        wipe_checkpoints(); // without the newest, none: an older one would undo what was answered
+    }
+    if (!changed) {
+        return true;
+    }
+    const Bytes &permanent = life_.permanent();
+    if (permanent.empty() || permanent.size() > kPermanentMax) {
+        return false;
+    }
+    std::copy(permanent.begin(), permanent.end(), vault_->permanent);
+    const KeeperSays said =
+        ask({KeeperAsk::kCommit, static_cast<std::uint32_t>(permanent.size()), established_now_ ? 1U : 0U});
+    if (said.status != 0) {
+        return false;
+    }
+    generation_ = said.generation;
+    committed_ = permanent;
+    established_ = established_now_;
+    life_.clean();
+    return true;
+}
+
+/// After a commit that failed: the command did not happen.
+void Worker::roll_back()
+{
+    established_now_ = established_;
+    if (!restore_checkpoint()) {
+        quit(kExitStore);
+    }
+    life_.clean();
+}
+
+WorkerStatus Worker::command(std::uint8_t locality, std::span<const std::uint8_t> bytes, Bytes &response)
+{
+    response = life_.execute(locality, bytes);
+    if (!life_.dirty() && leaves_no_trace(bytes)) {
+        return WorkerStatus::kOk;
+    }
+    if (make_durable()) {
+        return WorkerStatus::kOk;
+    }
+    roll_back();
+    const auto unavailable = error_response(TpmRc::kNvUnavailable);
+    response.assign(unavailable.begin(), unavailable.end());
+    return WorkerStatus::kStoreFailed;
+}
+
+WorkerStatus Worker::perform(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes, Bytes &response)
+{
+    const auto status = [](bool good) { return good ? WorkerStatus::kOk : WorkerStatus::kRefused; };
+    switch (op) {
+    case Op::kCommand:
+        if (!command_header_ok(bytes)) {
+            return WorkerStatus::kRefused;
+        }
+        return command(locality, bytes, response);
+    case Op::kHashStart:
+        wipe_checkpoints(); // PCR 17-22 of before must not come back
+        return status(life_.hash_start());
+    case Op::kHashData:
+        return status(life_.hash_data(bytes));
+    case Op::kHashEnd:
+        if (!life_.hash_end()) {
+            return WorkerStatus::kRefused;
+        }
+        established_now_ = true;
+        return status(make_durable());
+    case Op::kResetEstablished:
+        established_now_ = false;
+        if (!make_durable()) {
+            roll_back();
+            return WorkerStatus::kStoreFailed;
+        }
+        return WorkerStatus::kOk;
+    }
+    return WorkerStatus::kRefused;
+}
+
+void Worker::ring_back()
+{
+    const std::uint64_t one = 1;
+    (void)!::write(fds_.bell, &one, sizeof(one));
+}
+
+void Worker::serve()
+{
+    std::uint32_t answered = 0;
+    Bytes bytes;
+    Bytes response;
+    for (;;) {
+        const std::uint32_t request = shared_load(box_->host.request);
+        if (request == answered) {
+            pollfd door{fds_.doorbell, POLLIN, 0};
+            (void)::poll(&door, 1, -1);
+            std::uint64_t count = 0;
+            (void)!::read(fds_.doorbell, &count, sizeof(count));
+            continue;
+        }
+        const auto op = static_cast<Op>(shared_load(box_->host.op));
+        const std::uint32_t locality = shared_load(box_->host.locality);
+        const std::uint32_t size = shared_load(box_->host.size);
+        if (size > kTpmBufferSize || locality > 4) {
+            quit(kExitProtocol);
+        }
+        bytes.assign(box_->command, box_->command + size);
+        response.clear();
+        running = request;
+        const WorkerStatus status = perform(op, static_cast<std::uint8_t>(locality), bytes, response);
+        running = 0;
+        if (line_has_bytes != 0) {
+            line_has_bytes = 0;
+            char rest[64];
+            while (::read(fds_.line, rest, sizeof(rest)) > 0) {
+            }
+        }
+        std::copy(response.begin(), response.end(), box_->answer);
+        box_->worker.size = static_cast<std::uint32_t>(response.size());
+        box_->worker.status = static_cast<std::uint32_t>(status);
+        shared_store(box_->worker.response, request);
+        answered = request;
+        ring_back();
+    }
+}
+
+} // namespace
+
+bool worker_filter(Filter &out)
+{
+    return compile_filter(
+        {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(restart_syscall),
+         SCMP_SYS(futex), SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(brk), SCMP_SYS(madvise),
+         SCMP_SYS(getrandom), SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(time),
+         SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn)},
+        out);
+}
+
+void run_worker(const WorkerFds &given, const Filter &filter, bool restore)
+{
+    ::dup2(0, 2); // nothing of a worker reaches the user's terminal
+    keep_only(std::array{given.mailbox, given.doorbell, given.bell, given.line, given.vault, given.keeper});
+    WorkerFds fds{3, 4, 5, 6, 7, 8};
+    auto *box = static_cast<Mailbox *>(map_shared(fds.mailbox, sizeof(Mailbox)));
+    auto *vault = static_cast<Vault *>(map_shared(fds.vault, sizeof(Vault)));
+    if (box == nullptr || vault == nullptr) {
+        quit(kExitProtocol);
+    }
+    ::close(fds.mailbox);
+    ::close(fds.vault);
+
+    handler_box = box;
+    struct sigaction action {};
+    action.sa_handler = on_line;
+    action.sa_flags = SA_RESTART;
+    ::sigaction(SIGIO, &action, nullptr);
+    action.sa_sigaction = on_refused_call;
+    action.sa_flags = SA_SIGINFO;
+    ::sigaction(SIGSYS, &action, nullptr);
+    ::fcntl(fds.line, F_SETOWN, ::getpid());
+    ::fcntl(fds.line, F_SETFL, O_ASYNC | O_NONBLOCK);
+
+    const rlimit no_files{16, 16};
+    ::setrlimit(RLIMIT_NOFILE, &no_files);
+    const rlimit no_writes{0, 0};
+    ::setrlimit(RLIMIT_FSIZE, &no_writes);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    const rlimit memory{256U << 20, 256U << 20};
+    ::setrlimit(RLIMIT_AS, &memory);
+#endif
+    if (!apply_filter(filter)) {
+        quit(kExitSandbox);
+    }
+    auto *worker = new Worker(fds, box, vault);
+    worker->boot(restore);
+    worker->serve();
+}
+
+} // namespace banyan::vtpm

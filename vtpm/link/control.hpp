@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Messages between QEMU, the zygote and the signer: one struct, one SOCK_SEQPACKET datagram, same build on both ends.
+#pragma once
+
+#include <cstdint>
+
+#include "banyan/capi/base.h"
+
+namespace banyan::vtpm {
+
+inline constexpr int kZygoteControlFd = 3; // of the started engine
+inline constexpr int kSignerFd = 4;
+inline constexpr std::uint32_t kControlVersion = 1;
+inline constexpr std::uint32_t kMaxInstances = 64;
+
+enum class ControlKind : std::uint32_t {
+    // to the zygote
+    kSpawn = 1,   // fds: mailbox, doorbell, bell back, life line. An earlier worker of the instance is killed first
+    kRestore = 2, // the same, from the last checkpoint
+    kKill = 3,
+    kErase = 4,
+    // from the zygote
+    kHello = 16,  // status 0: text is the sandbox level; else text says what went wrong
+    kExited = 17, // text: how; a worker that was not asked to
+    kErased = 18,
+    kNotice = 19, // text: "kind: sentence"
+};
+
+struct ControlMessage {
+    std::uint32_t version = kControlVersion;
+    ControlKind kind{};
+    std::uint32_t instance = 0;
+    std::uint32_t life = 0; // number of the power-on or restart, to tell late news
+    std::int32_t status = 0;
+    char event[32] = {};
+    char text[192] = {};
+};
+
+inline constexpr unsigned kSpawnFds = 4;
+
+struct SignRequest {
+    std::uint32_t version = kControlVersion;
+    std::uint32_t slot = 0;
+    std::uint32_t ticket = 0;
+    banyan_report_facts facts{};
+};
+
+struct SignReply {
+    std::uint32_t version = kControlVersion;
+    std::uint32_t slot = 0;
+    std::uint32_t ticket = 0;
+    std::int32_t status = 0; // 0 or a negated Errc
+    std::uint32_t size = 0;
+    std::uint8_t bytes[BANYAN_REPORT_MAX] = {};
+};
+
+inline constexpr unsigned kSignSlots = 32;
+
+} // namespace banyan::vtpm

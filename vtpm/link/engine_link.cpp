@@ -1,0 +1,614 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "vtpm/link/engine_link.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <new>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace banyan::vtpm {
+namespace {
+
+constexpr std::uint64_t kSecond = 1'000'000'000;
+constexpr std::uint64_t kWatchdogNs = 60 * kSecond; // no TPM command takes that long; RSA keys take up to seconds
+constexpr std::uint64_t kHelloNs = 20 * kSecond;
+
+std::uint64_t monotonic_ns()
+{
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * kSecond + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+timespec to_timespec(std::uint64_t ns)
+{
+    return {static_cast<time_t>(ns / kSecond), static_cast<long>(ns % kSecond)};
+}
+
+class Fd {
+public:
+    Fd() = default;
+    explicit Fd(int fd) : fd_(fd) {}
+    Fd(Fd &&other) noexcept : fd_(other.release()) {}
+    Fd &operator=(Fd &&other) noexcept
+    {
+        reset(other.release());
+        return *this;
+    }
+    Fd(const Fd &) = delete;
+    Fd &operator=(const Fd &) = delete;
+    ~Fd() { reset(-1); }
+    [[nodiscard]] int get() const { return fd_; }
+    [[nodiscard]] bool ok() const { return fd_ >= 0; }
+    int release()
+    {
+        const int fd = fd_;
+        fd_ = -1;
+        return fd;
+    }
+    void reset(int fd)
+    {
+        if (fd_ >= 0) {
+            ::close(fd_);
+        }
+        fd_ = fd;
+    }
+
+private:
+    int fd_ = -1;
+};
+
+bool make_pair(int type, Fd &one, Fd &other)
+{
+    int fds[2];
+    if (::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds) != 0) {
+        return false;
+    }
+    one.reset(fds[0]);
+    other.reset(fds[1]);
+    return true;
+}
+
+/// One life of one worker: its mailbox and bells. The mailbox's size is sealed, so that a worker cannot take pages away
+/// from under QEMU.
+class Life final : public Waiter {
+public:
+    static std::shared_ptr<Life> make(std::uint32_t number)
+    {
+        auto life = std::shared_ptr<Life>(new (std::nothrow) Life(number));
+        return life && life->prepare() ? life : nullptr;
+    }
+
+    ~Life() override
+    {
+        if (box_ != nullptr) {
+            ::munmap(box_, sizeof(Mailbox));
+        }
+    }
+    Life(const Life &) = delete;
+    Life &operator=(const Life &) = delete;
+
+    [[nodiscard]] std::array<int, kSpawnFds> far_ends() const
+    {
+        return {memory_.get(), doorbell_.get(), bell_.get(), far_line_.get()};
+    }
+    void given_away()
+    {
+        memory_.reset(-1);
+        far_line_.reset(-1);
+    }
+
+    [[nodiscard]] std::uint32_t number() const { return number_; }
+    [[nodiscard]] bool ready() const
+    {
+        return shared_load(box_->worker.state) == static_cast<std::uint32_t>(WorkerState::kReady);
+    }
+    [[nodiscard]] bool established() const { return shared_load(box_->worker.established) != 0; }
+
+    [[nodiscard]] bool dead()
+    {
+        if (!dead_) {
+            pollfd line{line_.get(), 0, 0};
+            dead_ = ::poll(&line, 1, 0) > 0 && (line.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+        }
+        return dead_;
+    }
+
+    void post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes)
+    {
+        std::uint64_t stale = 0;
+        (void)::read(bell_.get(), &stale, sizeof(stale));
+        box_->host.op = static_cast<std::uint32_t>(op);
+        box_->host.locality = locality;
+        box_->host.size = static_cast<std::uint32_t>(bytes.size());
+        std::copy(bytes.begin(), bytes.end(), box_->command);
+        shared_store(box_->host.request, ++posted_);
+        posted_at_ = monotonic_ns();
+        pending_.store(true, std::memory_order_relaxed);
+        ring(doorbell_.get());
+    }
+
+    [[nodiscard]] bool pending() const { return pending_.load(std::memory_order_relaxed); }
+    [[nodiscard]] bool overdue() const { return pending() && monotonic_ns() - posted_at_ > kWatchdogNs; }
+
+    [[nodiscard]] std::optional<Answer> collect(std::span<std::uint8_t> into, bool response)
+    {
+        const std::uint32_t answered = shared_load(box_->worker.response);
+        if (!pending() || answered == posted_ - 1) {
+            return std::nullopt;
+        }
+        pending_.store(false, std::memory_order_relaxed);
+        const Answer hostile{Answer::Kind::kHostile, 0};
+        if (answered != posted_) {
+            return hostile;
+        }
+        const auto status = static_cast<WorkerStatus>(shared_load(box_->worker.status));
+        if (status == WorkerStatus::kRefused) {
+            return Answer{Answer::Kind::kRefused, 0};
+        }
+        if (status != WorkerStatus::kOk && status != WorkerStatus::kStoreFailed) {
+            return hostile;
+        }
+        std::size_t size = 0;
+        if (response) {
+            size = shared_load(box_->worker.size);
+            if (size > into.size() || size > kTpmBufferSize) {
+                return hostile;
+            }
+            std::memcpy(into.data(), box_->answer, size);
+            if (!response_header_ok(into.first(size))) {
+                return hostile;
+            }
+        }
+        return Answer{status == WorkerStatus::kOk ? Answer::Kind::kOk : Answer::Kind::kStoreFailed, size};
+    }
+
+    void cancel()
+    {
+        if (pending()) {
+            shared_store(box_->host.cancel, posted_);
+            const char byte = 'c';
+            (void)::send(line_.get(), &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        }
+    }
+
+    void wait(std::uint64_t bound_ns) override
+    {
+        const std::uint64_t begun = monotonic_ns();
+        const bool booting = !pending();
+        for (;;) {
+            if (booting ? ready() : !pending() || shared_load(box_->worker.response) != posted_ - 1) {
+                return;
+            }
+            const std::uint64_t spent = monotonic_ns() - begun;
+            if (spent >= bound_ns) {
+                return;
+            }
+            pollfd fds[2] = {{bell_.get(), POLLIN, 0}, {line_.get(), 0, 0}};
+            const timespec left = to_timespec(bound_ns - spent);
+            if (::ppoll(fds, 2, &left, nullptr) <= 0) {
+                if (errno == EINTR) {
+                    continue;
+                }
+                return;
+            }
+            if ((fds[1].revents & (POLLHUP | POLLERR)) != 0) {
+                return;
+            }
+            std::uint64_t count = 0;
+            (void)::read(bell_.get(), &count, sizeof(count));
+        }
+    }
+
+private:
+    explicit Life(std::uint32_t number) : number_(number) {}
+
+    bool prepare()
+    {
+        memory_.reset(::memfd_create("banyan-vtpm-mailbox", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+        doorbell_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); // a worker that filled it must not stop QEMU
+        bell_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+        if (!memory_.ok() || !doorbell_.ok() || !bell_.ok() || !make_pair(SOCK_STREAM, line_, far_line_) ||
+            ::ftruncate(memory_.get(), sizeof(Mailbox)) != 0 ||
+            ::fcntl(memory_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+            return false;
+        }
+        void *at = ::mmap(nullptr, sizeof(Mailbox), PROT_READ | PROT_WRITE, MAP_SHARED, memory_.get(), 0);
+        if (at == MAP_FAILED) {
+            return false;
+        }
+        box_ = static_cast<Mailbox *>(at);
+        return true;
+    }
+
+    static void ring(int fd)
+    {
+        const std::uint64_t one = 1;
+        (void)::write(fd, &one, sizeof(one));
+    }
+
+    const std::uint32_t number_;
+    Mailbox *box_ = nullptr;
+    Fd memory_;
+    Fd doorbell_;
+    Fd bell_;
+    Fd line_;
+    Fd far_line_;
+    std::atomic<std::uint32_t> posted_{0}; // the mailbox's own copy may be changed by the worker
+    std::atomic<bool> pending_{false};
+    std::uint64_t posted_at_ = 0;
+    bool dead_ = false;
+};
+
+class LiveInstance final : public InstanceLink {
+public:
+    LiveInstance(EngineLink &engine, std::uint32_t index) : engine_(engine), index_(index) {}
+
+    Status start(bool restore) override
+    {
+        life_ = nullptr;
+        auto life = Life::make(++lives_);
+        if (!life) {
+            return fail(Errc::kNoSpace);
+        }
+        ControlMessage message;
+        message.kind = restore ? ControlKind::kRestore : ControlKind::kSpawn;
+        message.instance = index_;
+        message.life = lives_;
+        const auto fds = life->far_ends();
+        if (const Status sent = engine_.send(message, fds.data(), kSpawnFds); !sent) {
+            return sent;
+        }
+        life->given_away();
+        life_ = std::move(life);
+        started_at_ = monotonic_ns();
+        return {};
+    }
+
+    void stop() override
+    {
+        if (life_ && !stopping_sent()) {
+            ControlMessage message;
+            message.kind = ControlKind::kKill;
+            message.instance = index_;
+            message.life = life_->number();
+            if (engine_.send(message, nullptr, 0)) {
+                stopped_ = life_->number();
+            }
+        }
+    }
+
+    Status erase() override
+    {
+        ControlMessage message;
+        message.kind = ControlKind::kErase;
+        message.instance = index_;
+        return engine_.send(message, nullptr, 0);
+    }
+
+    bool erased() override
+    {
+        engine_.pump();
+        return engine_.is_erased(index_);
+    }
+
+    Health health() override
+    {
+        if (!life_) {
+            return Health::kOff;
+        }
+        if (life_->overdue() || (!life_->ready() && monotonic_ns() - started_at_ > kWatchdogNs)) {
+            stop();
+            return Health::kDead;
+        }
+        if (life_->dead()) {
+            engine_.pump(); // how it died
+            return Health::kDead;
+        }
+        return life_->ready() ? Health::kReady : Health::kBooting;
+    }
+
+    bool established() override { return life_ && life_->established(); }
+
+    Status post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes) override
+    {
+        if (!life_ || life_->pending() || bytes.size() > kTpmBufferSize) {
+            return fail(Errc::kBadState);
+        }
+        op_ = op;
+        life_->post(op, locality, bytes);
+        return {};
+    }
+
+    std::optional<Answer> collect(std::span<std::uint8_t> into) override
+    {
+        return life_ ? life_->collect(into, op_ == Op::kCommand) : std::nullopt;
+    }
+
+    void cancel() override
+    {
+        if (life_) {
+            life_->cancel();
+        }
+    }
+
+    std::shared_ptr<Waiter> waiter() override { return life_; }
+
+private:
+    [[nodiscard]] bool stopping_sent() const { return stopped_ == life_->number(); }
+
+    EngineLink &engine_;
+    const std::uint32_t index_;
+    std::shared_ptr<Life> life_;
+    std::uint32_t lives_ = 0;
+    std::uint32_t stopped_ = 0;
+    std::uint64_t started_at_ = 0;
+    Op op_ = Op::kCommand;
+};
+
+template <typename Message>
+bool receive(int socket, Message &message, int flags)
+{
+    const ssize_t got = ::recv(socket, &message, sizeof(message), flags);
+    return got == static_cast<ssize_t>(sizeof(message)) && message.version == kControlVersion;
+}
+
+bool readable_within(int fd, std::uint64_t bound_ns)
+{
+    pollfd one{fd, POLLIN, 0};
+    const timespec bound = to_timespec(bound_ns);
+    int ready = 0;
+    do {
+        ready = ::ppoll(&one, 1, &bound, nullptr);
+    } while (ready < 0 && errno == EINTR);
+    return ready > 0;
+}
+
+} // namespace
+
+Result<std::unique_ptr<EngineLink>> EngineLink::start(const Options &options, std::string &why)
+{
+    Fd control;
+    Fd far_control;
+    Fd signer;
+    Fd far_signer;
+    if (!make_pair(SOCK_SEQPACKET, control, far_control) || !make_pair(SOCK_SEQPACKET, signer, far_signer)) {
+        why = "cannot make a socket pair for the vTPM engine: " + std::string(std::strerror(errno));
+        return fail(Errc::kIo);
+    }
+    // Out of the way of the numbers that they get in the child.
+    far_control.reset(::fcntl(far_control.get(), F_DUPFD_CLOEXEC, 16));
+    far_signer.reset(::fcntl(far_signer.get(), F_DUPFD_CLOEXEC, 16));
+
+    std::string count = std::to_string(options.instances);
+    std::string engine = options.engine;
+    std::string platform = options.platform;
+    char role[] = "zygote";
+    char instances_flag[] = "--instances";
+    char platform_flag[] = "--platform";
+    char *argv[] = {engine.data(),          role, instances_flag, count.data(), platform.empty() ? nullptr : platform_flag,
+                    platform.data(), nullptr};
+
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawnattr_init(&attributes);
+    ::posix_spawn_file_actions_adddup2(&actions, far_control.get(), kZygoteControlFd);
+    ::posix_spawn_file_actions_adddup2(&actions, far_signer.get(), kSignerFd);
+    sigset_t none;
+    sigset_t all;
+    ::sigemptyset(&none);
+    ::sigfillset(&all);
+    ::posix_spawnattr_setsigmask(&attributes, &none);
+    ::posix_spawnattr_setsigdefault(&attributes, &all);
+    ::posix_spawnattr_setpgroup(&attributes, 0); // a Ctrl-C on the terminal is QEMU's to handle
+    ::posix_spawnattr_setflags(&attributes,
+                               POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    pid_t pid = -1;
+    const int error = ::posix_spawn(&pid, engine.c_str(), &actions, &attributes, argv, environ);
+    ::posix_spawn_file_actions_destroy(&actions);
+    ::posix_spawnattr_destroy(&attributes);
+    if (error != 0) {
+        why = "cannot start the vTPM engine " + engine + ": " + std::strerror(error);
+        return fail(Errc::kNotFound);
+    }
+    far_control.reset(-1);
+    far_signer.reset(-1);
+
+    std::unique_ptr<EngineLink> link(new (std::nothrow) EngineLink);
+    if (!link) {
+        ::kill(pid, SIGKILL);
+        ::waitpid(pid, nullptr, 0);
+        return fail(Errc::kNoSpace);
+    }
+    link->zygote_ = pid;
+    link->control_ = control.release();
+    link->signer_ = signer.release();
+
+    ControlMessage hello;
+    if (!readable_within(link->control_, kHelloNs) || !receive(link->control_, hello, 0) ||
+        hello.kind != ControlKind::kHello) {
+        why = "the vTPM engine " + engine + " did not come up";
+        return fail(Errc::kIo);
+    }
+    hello.text[sizeof(hello.text) - 1] = '\0';
+    if (hello.status != 0) {
+        why = hello.text;
+        return fail(static_cast<Errc>(-hello.status));
+    }
+    link->sandbox_ = hello.text;
+    return link;
+}
+
+EngineLink::~EngineLink()
+{
+    ::close(control_); // the zygote ends when it sees this, and its workers with it
+    ::close(signer_);
+    for (int i = 0; i < 200; ++i) {
+        const pid_t done = ::waitpid(zygote_, nullptr, WNOHANG);
+        if (done == zygote_ || (done < 0 && errno != EINTR)) {
+            return;
+        }
+        const timespec pause = to_timespec(10'000'000);
+        ::nanosleep(&pause, nullptr);
+    }
+    ::kill(zygote_, SIGKILL);
+    ::waitpid(zygote_, nullptr, 0);
+}
+
+std::unique_ptr<InstanceLink> EngineLink::instance(std::uint32_t index)
+{
+    return std::unique_ptr<InstanceLink>(new (std::nothrow) LiveInstance(*this, index));
+}
+
+Status EngineLink::send(const ControlMessage &message, const int *fds, unsigned count)
+{
+    iovec part{const_cast<ControlMessage *>(&message), sizeof(message)}; // sendmsg only reads it
+    alignas(cmsghdr) char space[CMSG_SPACE(sizeof(int) * kSpawnFds)] = {};
+    msghdr header{};
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    if (count != 0) {
+        header.msg_control = space;
+        header.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+        cmsghdr *rights = CMSG_FIRSTHDR(&header);
+        rights->cmsg_level = SOL_SOCKET;
+        rights->cmsg_type = SCM_RIGHTS;
+        rights->cmsg_len = CMSG_LEN(sizeof(int) * count);
+        std::memcpy(CMSG_DATA(rights), fds, sizeof(int) * count);
+    }
+    if (::sendmsg(control_, &header, MSG_DONTWAIT | MSG_NOSIGNAL) != static_cast<ssize_t>(sizeof(message))) {
+        return fail(errno == EAGAIN ? Errc::kBusy : Errc::kIo);
+    }
+    return {};
+}
+
+void EngineLink::pump()
+{
+    const std::lock_guard lock(control_mutex_);
+    for (;;) {
+        ControlMessage message;
+        const ssize_t got = ::recv(control_, &message, sizeof(message), MSG_DONTWAIT);
+        if (got == 0 && alive_.exchange(false)) {
+            events_.push_back({0, "engine-died", "the vTPM engine has ended"});
+            news_ = true;
+        }
+        if (got != static_cast<ssize_t>(sizeof(message))) {
+            return;
+        }
+        message.event[sizeof(message.event) - 1] = '\0';
+        message.text[sizeof(message.text) - 1] = '\0';
+        take(message);
+    }
+}
+
+void EngineLink::take(const ControlMessage &message)
+{
+    if (message.kind == ControlKind::kErased && message.instance < kMaxInstances && message.status == 0) {
+        erased_.fetch_or(std::uint64_t{1} << message.instance);
+    }
+    if (message.event[0] != '\0') {
+        events_.push_back({message.instance, message.event, message.text});
+        news_ = true;
+    }
+}
+
+bool EngineLink::is_erased(std::uint32_t instance) const
+{
+    return ((erased_.load() >> instance) & 1U) != 0;
+}
+
+std::vector<LinkEvent> EngineLink::take_events()
+{
+    std::vector<LinkEvent> events;
+    if (!news_.load(std::memory_order_relaxed)) {
+        return events;
+    }
+    const std::lock_guard lock(control_mutex_);
+    events.swap(events_);
+    news_ = false;
+    return events;
+}
+
+Status EngineLink::sign(std::uint32_t slot, const banyan_report_facts &facts)
+{
+    const std::lock_guard lock(sign_mutex_);
+    if (slot >= kSignSlots) {
+        return fail(Errc::kBadArgument);
+    }
+    Slot &mine = slots_[slot];
+    if (mine.busy && !mine.reply) {
+        return fail(Errc::kBusy);
+    }
+    SignRequest request;
+    request.slot = slot;
+    request.ticket = ++next_ticket_;
+    request.facts = facts;
+    if (::send(signer_, &request, sizeof(request), MSG_DONTWAIT | MSG_NOSIGNAL) !=
+        static_cast<ssize_t>(sizeof(request))) {
+        return fail(errno == EAGAIN ? Errc::kBusy : Errc::kIo);
+    }
+    mine = {true, request.ticket, std::nullopt};
+    return {};
+}
+
+void EngineLink::drain_signer()
+{
+    SignReply reply;
+    while (receive(signer_, reply, MSG_DONTWAIT)) {
+        if (reply.slot < kSignSlots && slots_[reply.slot].busy && slots_[reply.slot].ticket == reply.ticket &&
+            reply.size <= BANYAN_REPORT_MAX) {
+            slots_[reply.slot].reply = reply;
+        }
+    }
+}
+
+banyan_status EngineLink::sign_poll(std::uint32_t slot, std::uint8_t *out, std::uint32_t *size, bool wait)
+{
+    const std::lock_guard lock(sign_mutex_);
+    if (slot >= kSignSlots || !slots_[slot].busy) {
+        return -static_cast<banyan_status>(Errc::kBadState);
+    }
+    Slot &mine = slots_[slot];
+    drain_signer();
+    const std::uint64_t begun = monotonic_ns();
+    while (wait && !mine.reply && monotonic_ns() - begun < kWatchdogNs &&
+           readable_within(signer_, kWatchdogNs)) {
+        pollfd one{signer_, 0, 0};
+        if (::poll(&one, 1, 0) > 0) {
+            break; // hung up
+        }
+        drain_signer();
+    }
+    if (!mine.reply) {
+        pollfd one{signer_, 0, 0};
+        if (::poll(&one, 1, 0) > 0 && (one.revents & (POLLHUP | POLLERR)) != 0) {
+            mine.busy = false;
+            return -static_cast<banyan_status>(Errc::kIo);
+        }
+        return BANYAN_BUSY;
+    }
+    mine.busy = false;
+    const SignReply &reply = *mine.reply;
+    if (reply.status == 0) {
+        std::memcpy(out, reply.bytes, reply.size);
+        *size = reply.size;
+    }
+    const banyan_status status = reply.status;
+    mine.reply.reset();
+    return status;
+}
+
+} // namespace banyan::vtpm

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What an instance needs of an engine. engine_link.hpp is the live one; tests bring their own.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "banyan/base/result.hpp"
+#include "vtpm/link/mailbox.hpp"
+
+namespace banyan::vtpm {
+
+struct Answer {
+    enum class Kind : std::uint8_t {
+        kOk,
+        kRefused,
+        kStoreFailed,
+        kHostile, // the worker broke the protocol; the caller stops it
+    };
+    Kind kind;
+    std::size_t size; // bytes of a response, header checked
+};
+
+enum class Health : std::uint8_t { kOff, kBooting, kReady, kDead };
+
+/// Waits for one life of a worker, without the instance's lock: outlives a power cycle.
+class Waiter {
+public:
+    virtual ~Waiter() = default;
+    /// Until the worker answered, changed its state or died, at most bound_ns of host time.
+    virtual void wait(std::uint64_t bound_ns) = 0;
+
+protected:
+    Waiter() = default;
+    Waiter(const Waiter &) = default;
+    Waiter &operator=(const Waiter &) = default;
+};
+
+/// One instance's way to its worker. The owner's lock is held around every call; none of them waits.
+class InstanceLink {
+public:
+    virtual ~InstanceLink() = default;
+
+    /// A new life, from the durable state or from the last checkpoint. Requests may be posted at once.
+    [[nodiscard]] virtual Status start(bool restore) = 0;
+    virtual void stop() = 0;
+    [[nodiscard]] virtual Status erase() = 0;
+    [[nodiscard]] virtual bool erased() = 0;
+
+    [[nodiscard]] virtual Health health() = 0;
+    [[nodiscard]] virtual bool established() = 0; // as the worker said when it became ready
+
+    /// One request at a time.
+    [[nodiscard]] virtual Status post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes) = 0;
+    /// The answer, once. A response's bytes are in `into`, which has room for kTpmBufferSize.
+    [[nodiscard]] virtual std::optional<Answer> collect(std::span<std::uint8_t> into) = 0;
+    virtual void cancel() = 0;
+
+    [[nodiscard]] virtual std::shared_ptr<Waiter> waiter() = 0;
+
+protected:
+    InstanceLink() = default;
+    InstanceLink(const InstanceLink &) = default;
+    InstanceLink &operator=(const InstanceLink &) = default;
+};
+
+} // namespace banyan::vtpm

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The memory that QEMU and one worker share. Each side takes the other for hostile: a word is read once into a
+// variable of one's own and checked there; bytes are copied once and checked in the copy.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "vtpm/chip/tpm_header.hpp"
+
+namespace banyan::vtpm {
+
+enum class Op : std::uint32_t {
+    kCommand = 1,
+    kHashStart = 2,
+    kHashData = 3,
+    kHashEnd = 4,
+    kResetEstablished = 5,
+};
+
+enum class WorkerState : std::uint32_t { kBooting = 0, kReady = 1 };
+
+/// Mailbox::status
+enum class WorkerStatus : std::uint32_t {
+    kOk = 0,
+    kRefused = 1,     // the operation did not happen
+    kStoreFailed = 2, // it was undone because its result could not be made durable
+};
+
+struct Mailbox {
+    struct alignas(64) Host {
+        std::uint32_t request; // number of the last request; written last
+        std::uint32_t op;
+        std::uint32_t locality;
+        std::uint32_t size;
+        std::uint32_t cancel; // number of the request to cancel
+    } host;
+    struct alignas(64) Worker {
+        std::uint32_t response; // number of the last answered request; written last
+        std::uint32_t status;
+        std::uint32_t size;
+        std::uint32_t state;
+        std::uint32_t established;
+        std::uint32_t refused_syscall; // number + 1
+    } worker;
+    alignas(4096) std::uint8_t command[kTpmBufferSize];
+    std::uint8_t answer[kTpmBufferSize];
+};
+static_assert(sizeof(Mailbox) == 3 * 4096);
+
+[[nodiscard]] inline std::uint32_t shared_load(std::uint32_t &word)
+{
+    return std::atomic_ref<std::uint32_t>(word).load(std::memory_order_acquire);
+}
+
+inline void shared_store(std::uint32_t &word, std::uint32_t value)
+{
+    std::atomic_ref<std::uint32_t>(word).store(value, std::memory_order_release);
+}
+
+} // namespace banyan::vtpm

@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "vtpm/manager/instance.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <utility>
+
+namespace banyan::vtpm {
+namespace {
+
+constexpr std::uint64_t kWatchdogNs = 60'000'000'000; // the link's own ends the worker
+constexpr unsigned kDeathsMax = 16;                   // in one power cycle; then it stays FAILED
+
+constexpr std::uint64_t kMicrosecond = 1000;
+
+struct CommandCost {
+    std::uint32_t code; // TPM_CC, TPM 2.0 library, part 2, table 12
+    std::uint64_t ns;
+};
+
+// Medians of libtpms on one core, rounded. What is not here counts as short.
+constexpr std::array kCommandCosts{
+    CommandCost{0x0131, 20000 * kMicrosecond}, // TPM2_CreatePrimary
+    CommandCost{0x0143, 18000 * kMicrosecond}, // TPM2_SelfTest
+    CommandCost{0x0142, 18000 * kMicrosecond}, // TPM2_IncrementalSelfTest
+    CommandCost{0x0153, 20000 * kMicrosecond}, // TPM2_Create
+    CommandCost{0x0191, 20000 * kMicrosecond}, // TPM2_CreateLoaded
+    CommandCost{0x0148, 1000 * kMicrosecond},  // TPM2_Certify
+    CommandCost{0x0157, 500 * kMicrosecond},   // TPM2_Load
+    CommandCost{0x0158, 1000 * kMicrosecond},  // TPM2_Quote
+    CommandCost{0x0159, 2000 * kMicrosecond},  // TPM2_RSA_Decrypt
+    CommandCost{0x015d, 1000 * kMicrosecond},  // TPM2_Sign
+    CommandCost{0x0147, 1000 * kMicrosecond},  // TPM2_ActivateCredential
+    CommandCost{0x0137, 200 * kMicrosecond},   // TPM2_NV_Write
+};
+constexpr std::uint64_t kShortCommandNs = 20 * kMicrosecond;
+
+const char *name_of(banyan_vtpm_state state)
+{
+    switch (state) {
+    case BANYAN_VTPM_OFF:
+        return "off";
+    case BANYAN_VTPM_STARTING:
+        return "starting";
+    case BANYAN_VTPM_READY:
+        return "ready";
+    case BANYAN_VTPM_STOPPING:
+        return "stopping";
+    case BANYAN_VTPM_FAILED:
+        return "failed";
+    case BANYAN_VTPM_ABSENT:
+        return "absent";
+    }
+    return "?";
+}
+
+} // namespace
+
+std::uint64_t command_cost_ns(std::uint32_t command_code)
+{
+    for (const CommandCost &cost : kCommandCosts) {
+        if (cost.code == command_code) {
+            return cost.ns;
+        }
+    }
+    return kShortCommandNs;
+}
+
+Instance::Instance(InstanceConfig config, std::unique_ptr<InstanceLink> link)
+    : config_(config), link_(std::move(link)), tis_(config.did_vid), staged_(kTpmBufferSize)
+{
+}
+
+std::uint64_t Instance::read(std::uint32_t offset, unsigned width, std::int64_t now_ns)
+{
+    const std::lock_guard lock(mutex_);
+    service(now_ns);
+    if (powered()) {
+        return tis_.read(offset, width);
+    }
+    ++counters_.unpowered;
+    const auto access = static_cast<std::uint32_t>(tis::Reg::kAccess);
+    if (state_ == BANYAN_VTPM_STARTING && offset % tis::kPageSize == access) {
+        return 0; // tpmRegValidSts = 0: come again
+    }
+    return ~std::uint64_t{0};
+}
+
+void Instance::write(std::uint32_t offset, unsigned width, std::uint64_t value, std::int64_t now_ns)
+{
+    std::unique_lock lock(mutex_);
+    service(now_ns);
+    if (!powered()) {
+        ++counters_.unpowered;
+        return;
+    }
+    if (offset / tis::kPageSize == tis::kHardwareLocality) {
+        ++counters_.locality4_writes;
+    }
+    const std::uint64_t before = ticket_;
+    perform(tis_.write(offset, width, value), now_ns);
+    if (ticket_ == before || work_ != Work::kCommand) {
+        return;
+    }
+    const std::uint64_t mine = ticket_;
+    wait_for_worker(lock, config_.deterministic ? kWatchdogNs : config_.sync_bound_ns);
+    if (ticket_ == mine && work_ == Work::kCommand) { // else a power cycle, a launch or another core was quicker
+        service(now_ns);
+        if (work_ == Work::kNone) {
+            ++counters_.in_doorbell;
+        }
+    }
+}
+
+void Instance::wait_for_worker(std::unique_lock<std::mutex> &lock, std::uint64_t bound_ns)
+{
+    const std::shared_ptr<Waiter> waiter = link_->waiter();
+    if (bound_ns == 0 || !waiter) {
+        return;
+    }
+    lock.unlock();
+    waiter->wait(bound_ns);
+    lock.lock();
+}
+
+/// Takes in what happened since the last look: the one place where the state follows the engine.
+void Instance::service(std::int64_t now_ns)
+{
+    settle();
+    if (state_ != BANYAN_VTPM_READY) {
+        return;
+    }
+    if (work_ != Work::kNone && !held_) {
+        if (const auto answer = link_->collect(staged_)) {
+            finish_work(*answer, now_ns);
+        } else if (link_->health() == Health::kDead) {
+            // It may have answered with its last breath.
+            if (const auto last = link_->collect(staged_)) {
+                finish_work(*last, now_ns);
+            }
+            if (state_ == BANYAN_VTPM_READY) {
+                worker_lost();
+            }
+        }
+    }
+    if (held_ && now_ns >= visible_at_ns_) {
+        held_ = false;
+        work_ = Work::kNone;
+        tis_.respond({staged_.data(), staged_size_});
+    }
+    if (state_ == BANYAN_VTPM_READY && work_ == Work::kNone) {
+        if (launch_ == LaunchState::kSeizing) {
+            launch_event(LaunchEvent::kEngineFree);
+        } else if (established_wanted_) {
+            reset_established();
+        }
+    }
+}
+
+/// An idle worker that died is replaced before it is needed, not at every access.
+void Instance::look_after_idle_worker()
+{
+    if (state_ == BANYAN_VTPM_READY && work_ == Work::kNone && link_->health() == Health::kDead) {
+        worker_lost();
+    }
+}
+
+void Instance::settle()
+{
+    if (state_ == BANYAN_VTPM_STARTING) {
+        switch (link_->health()) {
+        case Health::kBooting:
+            break;
+        case Health::kReady:
+            tis_.power_on(link_->established());
+            state_ = BANYAN_VTPM_READY;
+            break;
+        case Health::kOff:
+        case Health::kDead:
+            become_failed();
+            break;
+        }
+    } else if (state_ == BANYAN_VTPM_STOPPING) {
+        link_->stop(); // asked again if it could not be sent
+        if (erasing_) {
+            if (link_->erased()) {
+                state_ = BANYAN_VTPM_ABSENT;
+            }
+        } else if (const Health health = link_->health(); health == Health::kDead || health == Health::kOff) {
+            state_ = BANYAN_VTPM_OFF;
+        }
+    }
+}
+
+void Instance::finish_work(const Answer &answer, std::int64_t now_ns)
+{
+    const Work done = std::exchange(work_, Work::kNone);
+    if (answer.kind == Answer::Kind::kHostile) {
+        work_ = done;
+        link_->stop();
+        worker_lost();
+        return;
+    }
+    if (answer.kind == Answer::Kind::kStoreFailed) {
+        ++counters_.store_failures;
+    }
+    switch (done) {
+    case Work::kNone:
+        break;
+    case Work::kAbandoned:
+        tis_.respond({});
+        break;
+    case Work::kCommand:
+        if (answer.kind == Answer::Kind::kRefused) {
+            answer_error(TpmRc::kFailure);
+        } else if (config_.deterministic && now_ns < visible_at_ns_) {
+            held_ = true;
+            work_ = Work::kCommand;
+            staged_size_ = answer.size;
+        } else {
+            tis_.respond({staged_.data(), answer.size});
+        }
+        break;
+    case Work::kResetEstablished:
+        if (answer.kind == Answer::Kind::kOk) {
+            tis_.set_established(false);
+        }
+        break;
+    case Work::kLaunch:
+        launch_event(answer.kind == Answer::Kind::kOk ? LaunchEvent::kDone : LaunchEvent::kEngineLost);
+        break;
+    }
+}
+
+/// The worker is gone. With no launch open its last checkpoint comes back; what it was doing failed.
+void Instance::worker_lost()
+{
+    const Work lost = std::exchange(work_, Work::kNone);
+    held_ = false;
+    if (launch_open(launch_) || ++deaths_ > kDeathsMax) {
+        work_ = lost;
+        become_failed();
+        return;
+    }
+    ++counters_.restarts;
+    const bool back = link_->start(true).has_value();
+    if (lost == Work::kCommand) {
+        answer_error(TpmRc::kFailure);
+    } else if (lost == Work::kAbandoned) {
+        tis_.respond({});
+    }
+    if (!back) {
+        become_failed();
+    }
+}
+
+void Instance::become_failed()
+{
+    const bool was_starting = state_ == BANYAN_VTPM_STARTING;
+    const Work lost = std::exchange(work_, Work::kNone);
+    state_ = BANYAN_VTPM_FAILED;
+    held_ = false;
+    established_wanted_ = false;
+    link_->stop();
+    if (was_starting) {
+        tis_.power_on(false);
+    } else if (lost == Work::kCommand) {
+        answer_error(TpmRc::kFailure);
+    } else if (lost == Work::kAbandoned) {
+        tis_.respond({});
+    }
+    launch_ = LaunchState::kFailed;
+    tis_.hardware_release();
+}
+
+void Instance::perform(Wish wish, std::int64_t now_ns)
+{
+    if (wish.abandon) {
+        ++counters_.abandoned;
+        if (held_) { // it has ended, nobody saw it
+            held_ = false;
+            work_ = Work::kNone;
+            tis_.respond({});
+        } else if (work_ == Work::kCommand) {
+            work_ = Work::kAbandoned;
+            link_->cancel();
+        }
+    }
+    if (wish.cancel && !held_) {
+        link_->cancel();
+    }
+    if (wish.reset_established) {
+        established_wanted_ = true;
+        if (work_ == Work::kNone) {
+            reset_established();
+        }
+    }
+    if (wish.dispatch) {
+        dispatch(now_ns);
+    }
+}
+
+void Instance::dispatch(std::int64_t now_ns)
+{
+    ++ticket_;
+    ++counters_.commands;
+    if (!command_header_ok(tis_.command())) {
+        ++counters_.malformed;
+        answer_error(TpmRc::kCommandSize);
+        return;
+    }
+    look_after_idle_worker();
+    if (state_ != BANYAN_VTPM_READY) {
+        answer_error(TpmRc::kFailure);
+        return;
+    }
+    if (work_ != Work::kNone) { // a reset of tpmEstablishment is under way
+        answer_error(TpmRc::kRetry);
+        return;
+    }
+    if (!link_->post(Op::kCommand, tis_.locality(), tis_.command())) {
+        answer_error(TpmRc::kFailure);
+        return;
+    }
+    work_ = Work::kCommand;
+    visible_at_ns_ = now_ns + static_cast<std::int64_t>(command_cost_ns(load_be32(tis_.command(), kTpmCodeAt)));
+}
+
+void Instance::answer_error(TpmRc why)
+{
+    tis_.respond(error_response(why));
+}
+
+void Instance::reset_established()
+{
+    established_wanted_ = false;
+    if (state_ == BANYAN_VTPM_READY && link_->post(Op::kResetEstablished, 3, {})) {
+        ++ticket_;
+        work_ = Work::kResetEstablished;
+    }
+}
+
+Status Instance::power_on()
+{
+    const std::lock_guard lock(mutex_);
+    settle();
+    if (erasing_) {
+        return fail(Errc::kNotFound);
+    }
+    ++ticket_;
+    ++counters_.power_ons;
+    work_ = Work::kNone;
+    held_ = false;
+    established_wanted_ = false;
+    launch_ = LaunchState::kClosed;
+    deaths_ = 0;
+    tis_.power_on(false);
+    if (const Status started = link_->start(false); !started) {
+        state_ = BANYAN_VTPM_STARTING;
+        become_failed();
+        return started;
+    }
+    state_ = BANYAN_VTPM_STARTING;
+    return {};
+}
+
+Status Instance::power_off()
+{
+    const std::lock_guard lock(mutex_);
+    settle();
+    if (state_ == BANYAN_VTPM_OFF || state_ == BANYAN_VTPM_STOPPING || state_ == BANYAN_VTPM_ABSENT) {
+        return {};
+    }
+    ++ticket_;
+    work_ = Work::kNone;
+    held_ = false;
+    established_wanted_ = false;
+    launch_ = LaunchState::kClosed;
+    tis_.power_on(false);
+    link_->stop();
+    state_ = BANYAN_VTPM_STOPPING;
+    return {};
+}
+
+Status Instance::erase()
+{
+    if (const Status off = power_off(); !off) {
+        return off;
+    }
+    const std::lock_guard lock(mutex_);
+    if (erasing_) {
+        return {};
+    }
+    if (const Status asked = link_->erase(); !asked) {
+        return asked;
+    }
+    erasing_ = true;
+    state_ = BANYAN_VTPM_STOPPING;
+    return {};
+}
+
+banyan_vtpm_state Instance::state()
+{
+    std::unique_lock lock(mutex_);
+    service(0);
+    look_after_idle_worker();
+    if (config_.deterministic && state_ == BANYAN_VTPM_STARTING) {
+        const std::uint64_t mine = ticket_;
+        wait_for_worker(lock, kWatchdogNs);
+        if (ticket_ == mine) {
+            service(0);
+        }
+    }
+    return state_;
+}
+
+Status Instance::launch(LaunchEvent event, std::span<const std::uint8_t> data)
+{
+    const std::lock_guard lock(mutex_);
+    settle();
+    if (!launch_open(launch_)) {
+        look_after_idle_worker();
+    }
+    if (state_ != BANYAN_VTPM_READY) {
+        if (state_ == BANYAN_VTPM_STARTING) { // a launch into a TPM that is not there yet must not be forgotten
+            become_failed();
+        }
+        return fail(Errc::kBadState);
+    }
+    if (event == LaunchEvent::kData) {
+        if (data.size() > BANYAN_DRTM_DATA_MAX) {
+            launch_event(LaunchEvent::kAbort);
+            return fail(Errc::kBadArgument);
+        }
+        staged_size_ = data.size();
+        std::copy(data.begin(), data.end(), staged_.begin());
+    }
+    launch_event(event);
+    if (launch_ == LaunchState::kSeizing && work_ == Work::kNone) {
+        launch_event(LaunchEvent::kEngineFree);
+    }
+    if (launch_ == LaunchState::kFailed && event != LaunchEvent::kAbort) {
+        return fail(Errc::kBadState);
+    }
+    return {};
+}
+
+banyan_status Instance::launch_poll()
+{
+    std::unique_lock lock(mutex_);
+    service(0);
+    for (int i = 0; config_.deterministic && launch_busy(launch_) && i < 4; ++i) {
+        const std::uint64_t mine = ticket_;
+        wait_for_worker(lock, kWatchdogNs);
+        if (ticket_ == mine) {
+            service(0);
+        }
+    }
+    if (launch_ == LaunchState::kFailed || !powered()) {
+        return -static_cast<banyan_status>(Errc::kBadState);
+    }
+    return launch_busy(launch_) ? BANYAN_BUSY : BANYAN_OK;
+}
+
+void Instance::launch_event(LaunchEvent event)
+{
+    const LaunchStep result = step(launch_, event);
+    launch_ = result.next;
+    Op op{};
+    std::span<const std::uint8_t> bytes;
+    switch (result.action) {
+    case LaunchAction::kIgnore:
+        return;
+    case LaunchAction::kSeize:
+        ++ticket_;
+        ++counters_.launches;
+        perform(tis_.hardware_seize(), 0);
+        return;
+    case LaunchAction::kFinish:
+        tis_.set_established(true);
+        tis_.hardware_release();
+        return;
+    case LaunchAction::kFail:
+        become_failed();
+        return;
+    case LaunchAction::kPostStart:
+        op = Op::kHashStart;
+        break;
+    case LaunchAction::kPostData:
+        op = Op::kHashData;
+        bytes = {staged_.data(), staged_size_};
+        break;
+    case LaunchAction::kPostEnd:
+        op = Op::kHashEnd;
+        break;
+    }
+    ++ticket_;
+    if (link_->post(op, tis::kHardwareLocality, bytes)) {
+        work_ = Work::kLaunch;
+    } else {
+        launch_event(LaunchEvent::kEngineLost);
+    }
+}
+
+std::string Instance::json()
+{
+    const std::lock_guard lock(mutex_);
+    settle();
+    std::array<char, 640> text{};
+    (void)std::snprintf(
+        text.data(), text.size(),
+        "{\"state\":\"%s\",\"launch_open\":%s,\"established\":%s,\"locality\":%d,\"power_ons\":%llu,"
+        "\"commands\":%llu,\"in_doorbell\":%llu,\"malformed\":%llu,\"abandoned\":%llu,\"launches\":%llu,"
+        "\"restarts\":%llu,\"store_failures\":%llu,\"locality4_writes\":%llu,\"unpowered\":%llu}",
+        name_of(state_), launch_open(launch_) && launch_ != LaunchState::kFailed ? "true" : "false",
+        tis_.established() ? "true" : "false", tis_.locality() == kNoLocality ? -1 : int{tis_.locality()},
+        static_cast<unsigned long long>(counters_.power_ons), static_cast<unsigned long long>(counters_.commands),
+        static_cast<unsigned long long>(counters_.in_doorbell),
+        static_cast<unsigned long long>(counters_.malformed), static_cast<unsigned long long>(counters_.abandoned),
+        static_cast<unsigned long long>(counters_.launches), static_cast<unsigned long long>(counters_.restarts),
+        static_cast<unsigned long long>(counters_.store_failures),
+        static_cast<unsigned long long>(counters_.locality4_writes),
+        static_cast<unsigned long long>(counters_.unpowered));
+    return text.data();
+}
+
+} // namespace banyan::vtpm

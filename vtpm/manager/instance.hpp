@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "banyan/base/result.hpp"
+#include "banyan/capi/vtpm.h"
+#include "vtpm/chip/launch_state.hpp"
+#include "vtpm/chip/tis_interface.hpp"
+#include "vtpm/link/instance_link.hpp"
+
+namespace banyan::vtpm {
+
+/// Virtual time from tpmGo to the response, under icount: a function of the command alone.
+[[nodiscard]] std::uint64_t command_cost_ns(std::uint32_t command_code);
+
+struct InstanceConfig {
+    std::uint64_t sync_bound_ns = 0;
+    bool deterministic = false;
+    std::uint32_t did_vid = 0;
+};
+
+struct InstanceCounters {
+    std::uint64_t power_ons = 0;
+    std::uint64_t commands = 0;
+    std::uint64_t in_doorbell = 0; // of them answered inside the tpmGo write
+    std::uint64_t malformed = 0;   // refused by their header, the engine never saw them
+    std::uint64_t abandoned = 0;
+    std::uint64_t launches = 0;
+    std::uint64_t restarts = 0;    // of the worker, from its checkpoint
+    std::uint64_t store_failures = 0;
+    std::uint64_t locality4_writes = 0; // by software, without effect
+    std::uint64_t unpowered = 0;        // accesses while it was off
+};
+
+/// One TPM: interface, power, launch, and the way to its worker. Thread safe: one lock, held for no wait. Only write()
+/// waits, without the lock; in deterministic mode also state() and launch_poll(), whose answer the guest can see.
+class Instance {
+public:
+    Instance(InstanceConfig config, std::unique_ptr<InstanceLink> link);
+
+    [[nodiscard]] std::uint64_t read(std::uint32_t offset, unsigned width, std::int64_t now_ns);
+    void write(std::uint32_t offset, unsigned width, std::uint64_t value, std::int64_t now_ns);
+
+    [[nodiscard]] Status power_on();
+    [[nodiscard]] Status power_off();
+    [[nodiscard]] Status erase();
+    [[nodiscard]] banyan_vtpm_state state();
+
+    [[nodiscard]] Status launch(LaunchEvent event, std::span<const std::uint8_t> data);
+    [[nodiscard]] banyan_status launch_poll();
+
+    [[nodiscard]] std::string json();
+
+private:
+    enum class Work : std::uint8_t { kNone, kCommand, kAbandoned, kLaunch, kResetEstablished };
+
+    void service(std::int64_t now_ns);
+    void settle();
+    void look_after_idle_worker();
+    void finish_work(const Answer &answer, std::int64_t now_ns);
+    void worker_lost();
+    void become_failed();
+    void perform(Wish wish, std::int64_t now_ns);
+    void dispatch(std::int64_t now_ns);
+    void answer_error(TpmRc why);
+    void reset_established();
+    void launch_event(LaunchEvent event);
+    void wait_for_worker(std::unique_lock<std::mutex> &lock, std::uint64_t bound_ns);
+    [[nodiscard]] bool powered() const
+    {
+        return state_ == BANYAN_VTPM_READY || state_ == BANYAN_VTPM_FAILED;
+    }
+
+    const InstanceConfig config_;
+    std::mutex mutex_;
+    std::unique_ptr<InstanceLink> link_;
+    TisInterface tis_;
+    banyan_vtpm_state state_ = BANYAN_VTPM_OFF;
+    LaunchState launch_ = LaunchState::kClosed;
+    Work work_ = Work::kNone;
+    std::uint64_t ticket_ = 0;      // of the work under way or last done
+    bool established_wanted_ = false; // a reset of tpmEstablishment waits for the engine
+    bool erasing_ = false;
+    unsigned deaths_ = 0;           // of the worker in this power cycle
+    bool held_ = false;             // deterministic: the response is there, its time is not
+    std::int64_t visible_at_ns_ = 0;
+    std::size_t staged_size_ = 0;
+    std::vector<std::uint8_t> staged_; // response, launch data
+    InstanceCounters counters_;
+};
+
+} // namespace banyan::vtpm

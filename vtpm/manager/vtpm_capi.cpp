@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "banyan/capi/vtpm.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "banyan/base/result.hpp"
+#include "vtpm/link/engine_link.hpp"
+#include "vtpm/manager/binding.hpp"
+#include "vtpm/manager/instance.hpp"
+
+using banyan::Errc;
+using banyan::Status;
+using banyan::vtpm::Instance;
+
+struct banyan_vtpm {
+    banyan_vtpm_config config{};
+    banyan_vtpm_host_ops ops{};
+    void *opaque = nullptr;
+    std::unique_ptr<banyan::vtpm::EngineLink> engine;
+    std::vector<std::unique_ptr<Instance>> instances; // never changes after creation
+    banyan::vtpm::BindingTable bindings;
+    std::atomic<std::uint64_t> untagged{0};  // no requester, or not from a core
+    std::atomic<std::uint64_t> unbound{0};   // a domain without an instance
+    std::atomic<std::uint64_t> misshapen{0}; // outside the window, or of no width
+
+    [[nodiscard]] Instance *find(std::uint32_t index) const
+    {
+        return index < instances.size() ? instances[index].get() : nullptr;
+    }
+
+    [[nodiscard]] Instance *of_cycle(const banyan_cycle &cycle)
+    {
+        if (cycle.requester == 0 || cycle.from_core != 1) { // unmarked never means privileged
+            untagged.fetch_add(1, std::memory_order_relaxed);
+            return nullptr;
+        }
+        Instance *instance = find(bindings.of_requester(cycle.requester));
+        if (instance == nullptr) {
+            unbound.fetch_add(1, std::memory_order_relaxed);
+        }
+        return instance;
+    }
+
+    [[nodiscard]] bool in_window(std::uint64_t offset, unsigned width)
+    {
+        const bool fits = (width == 1 || width == 2 || width == 4 || width == 8) &&
+                          offset < BANYAN_VTPM_WINDOW_SIZE && offset + width <= BANYAN_VTPM_WINDOW_SIZE;
+        if (!fits) {
+            misshapen.fetch_add(1, std::memory_order_relaxed);
+        }
+        return fits;
+    }
+
+    void report_events()
+    {
+        for (const auto &event : engine->take_events()) {
+            if (ops.event != nullptr) {
+                ops.event(opaque, event.instance, event.kind.c_str(), event.text.c_str());
+            }
+        }
+    }
+};
+
+namespace {
+
+constexpr banyan_status to_c(Errc why)
+{
+    return -static_cast<banyan_status>(why);
+}
+
+banyan_status to_c(const Status &status)
+{
+    return status ? BANYAN_OK : to_c(status.error());
+}
+
+bool usable(const banyan_cycle *cycle)
+{
+    return cycle != nullptr && cycle->size >= sizeof(*cycle);
+}
+
+char *copy_of(const std::string &text)
+{
+    return ::strdup(text.c_str());
+}
+
+} // namespace
+
+std::uint32_t banyan_vtpm_abi_version(void) // NOLINT(modernize-redundant-void-arg): the C declaration
+{
+    return BANYAN_VTPM_ABI_VERSION;
+}
+
+banyan_status banyan_vtpm_create(const banyan_vtpm_config *config, const banyan_vtpm_host_ops *ops, void *opaque,
+                                 banyan_vtpm **out, char **error)
+{
+    std::string why;
+    const auto refuse = [&](Errc code) {
+        if (error != nullptr) {
+            *error = copy_of(why);
+        }
+        return to_c(code);
+    };
+    if (config == nullptr || out == nullptr || config->size < sizeof(*config) || config->engine == nullptr ||
+        (ops != nullptr && ops->size < sizeof(*ops))) {
+        why = "banyan_vtpm_create: a pointer is missing or a struct is too small";
+        return refuse(Errc::kBadArgument);
+    }
+    if (config->instances == 0 || config->instances > banyan::vtpm::kMaxInstances) {
+        why = "the number of vTPM instances must be 1 to 64";
+        return refuse(Errc::kBadArgument);
+    }
+    std::unique_ptr<banyan_vtpm> vtpm(new (std::nothrow) banyan_vtpm);
+    if (!vtpm) {
+        why = "out of memory";
+        return refuse(Errc::kNoSpace);
+    }
+    vtpm->config = *config;
+    if (ops != nullptr) {
+        vtpm->ops = *ops;
+    }
+    vtpm->opaque = opaque;
+    auto engine = banyan::vtpm::EngineLink::start(
+        {config->engine, config->platform != nullptr ? config->platform : "", config->instances}, why);
+    vtpm->config.engine = nullptr; // the caller's
+    vtpm->config.platform = nullptr;
+    if (!engine) {
+        return refuse(engine.error());
+    }
+    vtpm->engine = std::move(*engine);
+    const banyan::vtpm::InstanceConfig instance_config{config->sync_bound_ns, config->deterministic != 0,
+                                                       config->did_vid};
+    for (std::uint32_t i = 0; i < config->instances; ++i) {
+        vtpm->instances.push_back(std::make_unique<Instance>(instance_config, vtpm->engine->instance(i)));
+    }
+    (void)vtpm->bindings.bind(0, 0);
+    *out = vtpm.release();
+    return BANYAN_OK;
+}
+
+void banyan_vtpm_destroy(banyan_vtpm *vtpm)
+{
+    delete vtpm;
+}
+
+banyan_status banyan_vtpm_mmio_read(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset,
+                                    unsigned width, std::uint64_t *value)
+{
+    if (vtpm == nullptr || !usable(cycle) || value == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    *value = width >= 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << (width * 8)) - 1;
+    Instance *instance = vtpm->in_window(offset, width) ? vtpm->of_cycle(*cycle) : nullptr;
+    if (instance != nullptr) {
+        *value &= instance->read(static_cast<std::uint32_t>(offset), width, cycle->vtime_ns);
+        vtpm->report_events();
+    }
+    return BANYAN_OK;
+}
+
+banyan_status banyan_vtpm_mmio_write(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset,
+                                     unsigned width, std::uint64_t value)
+{
+    if (vtpm == nullptr || !usable(cycle)) {
+        return to_c(Errc::kBadArgument);
+    }
+    Instance *instance = vtpm->in_window(offset, width) ? vtpm->of_cycle(*cycle) : nullptr;
+    if (instance != nullptr) {
+        instance->write(static_cast<std::uint32_t>(offset), width, value, cycle->vtime_ns);
+        vtpm->report_events();
+    }
+    return BANYAN_OK;
+}
+
+banyan_status banyan_vtpm_bind(banyan_vtpm *vtpm, std::uint32_t domain, std::uint32_t instance)
+{
+    if (vtpm == nullptr || vtpm->find(instance) == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    return to_c(vtpm->bindings.bind(domain, instance));
+}
+
+banyan_status banyan_vtpm_unbind(banyan_vtpm *vtpm, std::uint32_t domain)
+{
+    return vtpm == nullptr ? to_c(Errc::kBadArgument) : to_c(vtpm->bindings.unbind(domain));
+}
+
+banyan_status banyan_vtpm_power_on(banyan_vtpm *vtpm, std::uint32_t instance)
+{
+    Instance *it = vtpm == nullptr ? nullptr : vtpm->find(instance);
+    return it == nullptr ? to_c(Errc::kBadArgument) : to_c(it->power_on());
+}
+
+banyan_status banyan_vtpm_power_off(banyan_vtpm *vtpm, std::uint32_t instance)
+{
+    Instance *it = vtpm == nullptr ? nullptr : vtpm->find(instance);
+    return it == nullptr ? to_c(Errc::kBadArgument) : to_c(it->power_off());
+}
+
+banyan_vtpm_state banyan_vtpm_instance_state(banyan_vtpm *vtpm, std::uint32_t instance)
+{
+    Instance *it = vtpm == nullptr ? nullptr : vtpm->find(instance);
+    if (it == nullptr) {
+        return BANYAN_VTPM_ABSENT;
+    }
+    const banyan_vtpm_state state = it->state();
+    vtpm->engine->pump();
+    vtpm->report_events();
+    return state;
+}
+
+banyan_status banyan_vtpm_erase(banyan_vtpm *vtpm, std::uint32_t instance)
+{
+    Instance *it = vtpm == nullptr ? nullptr : vtpm->find(instance);
+    return it == nullptr ? to_c(Errc::kBadArgument) : to_c(it->erase());
+}
+
+banyan_status banyan_vtpm_drtm(banyan_vtpm *vtpm, std::uint32_t instance, banyan_drtm_step step, const void *data,
+                               std::uint32_t size)
+{
+    using banyan::vtpm::LaunchEvent;
+    Instance *it = vtpm == nullptr ? nullptr : vtpm->find(instance);
+    if (it == nullptr || (data == nullptr && size != 0)) {
+        return to_c(Errc::kBadArgument);
+    }
+    const std::span<const std::uint8_t> bytes(static_cast<const std::uint8_t *>(data), size);
+    switch (step) {
+    case BANYAN_DRTM_START:
+        return to_c(it->launch(LaunchEvent::kStart, {}));
+    case BANYAN_DRTM_DATA:
+        return to_c(it->launch(LaunchEvent::kData, bytes));
+    case BANYAN_DRTM_END:
+        return to_c(it->launch(LaunchEvent::kEnd, {}));
+    case BANYAN_DRTM_ABORT:
+        return to_c(it->launch(LaunchEvent::kAbort, {}));
+    }
+    return to_c(Errc::kBadArgument);
+}
+
+banyan_status banyan_vtpm_drtm_poll(banyan_vtpm *vtpm, std::uint32_t instance)
+{
+    Instance *it = vtpm == nullptr ? nullptr : vtpm->find(instance);
+    if (it == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    const banyan_status status = it->launch_poll();
+    vtpm->report_events();
+    return status;
+}
+
+banyan_status banyan_vtpm_sign(banyan_vtpm *vtpm, std::uint32_t slot, const banyan_report_facts *facts)
+{
+    if (vtpm == nullptr || facts == nullptr || facts->size < sizeof(*facts) ||
+        facts->nonce_size > BANYAN_NONCE_MAX || vtpm->find(facts->instance) == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    return to_c(vtpm->engine->sign(slot, *facts));
+}
+
+banyan_status banyan_vtpm_sign_poll(banyan_vtpm *vtpm, std::uint32_t slot, std::uint8_t *out, std::uint32_t *size)
+{
+    if (vtpm == nullptr || out == nullptr || size == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    return vtpm->engine->sign_poll(slot, out, size, vtpm->config.deterministic != 0);
+}
+
+char *banyan_vtpm_json(banyan_vtpm *vtpm)
+{
+    if (vtpm == nullptr) {
+        return nullptr;
+    }
+    vtpm->engine->pump();
+    vtpm->report_events();
+    std::string text = "{\"schema\":1,\"engine\":\"";
+    text += vtpm->engine->alive() ? "running" : "ended";
+    text += "\",\"sandbox\":\"" + vtpm->engine->sandbox() + "\",\"untagged\":" + std::to_string(vtpm->untagged) +
+            ",\"unbound\":" + std::to_string(vtpm->unbound) + ",\"misshapen\":" + std::to_string(vtpm->misshapen) +
+            ",\"instances\":[";
+    for (std::size_t i = 0; i < vtpm->instances.size(); ++i) {
+        text += (i == 0 ? "" : ",") + vtpm->instances[i]->json();
+    }
+    return copy_of(text + "]}");
+}
