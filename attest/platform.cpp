@@ -105,6 +105,15 @@ bool is_inside(const fs::path &inner, const fs::path &outer)
     return !relative.empty() && *relative.begin() != "..";
 }
 
+Expected<Certificate> only_certificate(View pem)
+{
+    ATTEST_TRY(std::vector<Certificate> list, Certificate::list_from_pem(pem));
+    if (list.size() != 1) {
+        return problem(std::to_string(list.size()) + " certificates where one must be");
+    }
+    return std::move(list.front());
+}
+
 Expected<Manufacturer> read_manufacturer(const fs::path &ca)
 {
     const auto key = [&](const char *name) -> Expected<Key> {
@@ -114,8 +123,8 @@ Expected<Manufacturer> read_manufacturer(const fs::path &ca)
         return read;
     };
     const auto certificate = [&](const char *name) -> Expected<Certificate> {
-        ATTEST_TRY(const Bytes der, read_file(ca / name, kFileMax));
-        return Certificate::from_der(der);
+        ATTEST_TRY(const Bytes pem, read_file(ca / name, kFileMax));
+        return only_certificate(pem);
     };
     ATTEST_TRY(Key root_key, key("root.key"));
     ATTEST_TRY(Certificate root, certificate("root.crt"));
@@ -176,17 +185,17 @@ Expected<void> new_platform(const PlatformOptions &options, const ManufactureIns
     }
 
     ATTEST_CHECK(write_private_key(in / "ca/root.key", ca.root_key.get()));
-    ATTEST_CHECK(write_new_file(in / "ca/root.crt", ca.root.der(), kPrivateFile));
+    ATTEST_CHECK(write_new_file(in / "ca/root.crt", view_of(ca.root.pem()), kPrivateFile));
     ATTEST_CHECK(write_private_key(in / "ca/intermediate.key", ca.intermediate_key.get()));
-    ATTEST_CHECK(write_new_file(in / "ca/intermediate.crt", ca.intermediate.der(), kPrivateFile));
+    ATTEST_CHECK(write_new_file(in / "ca/intermediate.crt", view_of(ca.intermediate.pem()), kPrivateFile));
     ATTEST_CHECK(write_private_key(in / "platform.key", platform_key.get()));
-    ATTEST_CHECK(write_new_file(in / "platform.crt", platform.der(), kPrivateFile));
+    ATTEST_CHECK(write_new_file(in / "platform.crt", view_of(platform.pem()), kPrivateFile));
     ATTEST_CHECK(write_new_file(in / "store.key", store_key, kPrivateFile));
     ATTEST_CHECK(write_new_file(in / "class", view_of(cls + "\n"), kPrivateFile));
 
     ATTEST_CHECK(write_new_file(out / "manufacturer.pem", view_of(ca.root.pem()), kPublicFile));
     ATTEST_CHECK(write_new_file(out / "chain.pem", view_of(ca.intermediate.pem() + platform.pem()), kPublicFile));
-    ATTEST_CHECK(write_new_file(out / "platform.crt", platform.der(), kPublicFile));
+    ATTEST_CHECK(write_new_file(out / "platform.crt", view_of(platform.pem()), kPublicFile));
 
     for (unsigned i = 0; i < options.instances; ++i) {
         const auto certify_keys = [&](const InstanceKeys &keys) -> Expected<InstanceCertificates> {
@@ -229,10 +238,10 @@ Expected<PlatformFacts> read_public_platform(const fs::path &public_folder)
     const auto read = [&](const char *name) { return read_file(public_folder / name, kFileMax); };
     ATTEST_TRY(const Bytes root_pem, read("manufacturer.pem"));
     ATTEST_TRY(const Bytes chain_pem, read("chain.pem"));
-    ATTEST_TRY(const Bytes platform_der, read("platform.crt"));
+    ATTEST_TRY(const Bytes platform_pem, read("platform.crt"));
     ATTEST_TRY(const std::vector<Certificate> roots, Certificate::list_from_pem(root_pem));
     ATTEST_TRY(const std::vector<Certificate> chain, Certificate::list_from_pem(chain_pem));
-    ATTEST_TRY(const Certificate platform, Certificate::from_der(platform_der));
+    ATTEST_TRY(const Certificate platform, only_certificate(platform_pem));
     if (roots.size() != 1 || !roots[0].has_role(Role::kRoot) || !platform.has_role(Role::kPlatform)) {
         return problem(public_folder.string() + " does not hold one root and one platform certificate");
     }
