@@ -35,7 +35,9 @@ multiboot_entry:
 .L_init_pending:
     testl   $1 << 12, LAPIC_ICR
     jnz     .L_init_pending
-    in      $0x61, %al                      // 55 ms on timer channel 2, so that every core has taken its INIT
+    mov     $4, %ecx                        // 220 ms on timer channel 2, so that every core has taken its INIT:
+.L_timer_starts:                            // SKINIT shuts the machine down if one has not
+    in      $0x61, %al
     and     $0xFC, %al
     or      $1, %al
     out     %al, $0x61
@@ -49,6 +51,7 @@ multiboot_entry:
     in      $0x61, %al
     test    $1 << 5, %al
     jz      .L_timer_runs
+    loop    .L_timer_starts
 
     mov     $0x80000001, %eax
     cpuid
