@@ -237,6 +237,7 @@ void run_keeper(int zygote, const std::string &platform, std::uint32_t instances
         keeper.say_hello(-static_cast<std::int32_t>(Errc::kNotFound), why);
         quit(1);
     }
+    warm_up_store();
     (void)deny_files();
     Filter filter;
     if (!compile_filter({SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(poll), SCMP_SYS(restart_syscall),

@@ -283,6 +283,12 @@ Status Store::erase()
     return ::fdatasync(fd_) == 0 ? Status{} : fail(Errc::kIo);
 }
 
+void warm_up_store()
+{
+    std::array<std::uint8_t, kMacSize> mac{};
+    (void)mac_of({}, {}, {}, mac);
+}
+
 std::string instance_file(const std::string &private_folder, std::uint32_t instance, const std::string &suffix)
 {
     char number[16];

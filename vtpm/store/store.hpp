@@ -69,6 +69,9 @@ private:
     StoreRecord record_;
 };
 
+/// Makes OpenSSL load what it loads at its first use, for a process that is about to lose the right to open files.
+void warm_up_store();
+
 /// <private>/instances/NNN.nvstore, or another suffix ("names").
 [[nodiscard]] std::string instance_file(const std::string &private_folder, std::uint32_t instance,
                                         const std::string &suffix);
