@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tool/io.hpp"
+#include "tool/json_access.hpp"
 
 namespace banyan::tool {
 
@@ -27,7 +28,7 @@ std::set<std::string> ours_in(const fs::path &folder)
     }
     names = {"owner", "consoles", "hypervisor.log", "qemu.log"};
     for (const auto &vm : run["vms"]) {
-        const std::string name = vm.is_object() ? vm.value("name", "") : "";
+        const std::string name = text_member(vm, "name");
         if (!name.empty() && name.find('/') == std::string::npos && name.front() != '.') {
             names.insert(name);
         }

@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "tool/json_access.hpp"
+
 namespace banyan::tool {
 
 namespace {
@@ -21,12 +23,10 @@ constexpr std::size_t kShortHex = 16;
 /// The domain table's entry for a domain; an empty object if it has none.
 json counters_of(const json &report, unsigned domain)
 {
-    if (report.is_object() && report.contains("domains") && report["domains"].is_array()) {
-        for (const json &entry : report["domains"]) {
-            if (entry.is_object() && entry.contains("domain") && entry["domain"].is_number_unsigned() &&
-                entry["domain"].get<unsigned>() == domain) {
-                return entry;
-            }
+    const json domains = member(report, "domains");
+    for (const json &entry : domains.is_array() ? domains : json::array()) {
+        if (member(entry, "domain") == json(domain)) {
+            return entry;
         }
     }
     return json::object();
@@ -37,11 +37,39 @@ template <std::size_t N>
 json numbers(const json &from, const char *group, const std::array<const char *, N> &names)
 {
     json out = json::object();
-    const json source = from.contains(group) && from[group].is_object() ? from[group] : json::object();
     for (const char *name : names) {
-        out[name] = source.contains(name) && source[name].is_number() ? source[name] : json(nullptr);
+        const json value = member(member(from, group), name);
+        out[name] = value.is_number() ? value : json(nullptr);
     }
     return out;
+}
+
+/// SHA-384 of the hypervisor as the processor launched it.
+json hypervisor_of(const json &report)
+{
+    const json named = member(report, "hypervisor");
+    return named.is_string() ? named : member(member(member(report, "host"), "launch"), "slb_sha384");
+}
+
+/// Names of what weakens the platform; the domain table gives bits of enum banyan_insecure.
+json insecure_names(const json &report)
+{
+    static constexpr std::array kNames{"debug", "dma-drain", "device-interrupts", "serial-arbiter", "test-engine"};
+    const json insecure = member(report, "insecure");
+    if (insecure.is_array()) {
+        return insecure;
+    }
+    json names = json::array();
+    const std::uint64_t bits = insecure.is_number_integer() ? insecure.get<std::uint64_t>() : 0;
+    for (std::size_t i = 0; i < kNames.size(); ++i) {
+        if ((bits >> i & 1) != 0) {
+            names.push_back(kNames[i]);
+        }
+    }
+    if (bits >> kNames.size() != 0) {
+        names.push_back("unknown");
+    }
+    return names;
 }
 
 Exit exit_of(const VmResult &vm, const Verdict &verdict)
@@ -142,18 +170,14 @@ RunReport make_report(const Plan &plan, const SessionResult &session, const std:
         exits.push_back(session.failure->exit);
     }
     report.exit = fold(exits);
-    const json insecure = session.report.is_object() && session.report.contains("insecure") &&
-                                  session.report["insecure"].is_array()
-                              ? session.report["insecure"]
-                              : json::array();
-    const json virtual_ns = session.report.is_object() ? session.report.value("virtual_ns", json(nullptr)) : json(nullptr);
+    const json virtual_ns = member(session.report, "virtual_ns");
     report.json = {{"schema", 1},
                    {"machine", plan.machine.name},
                    {"exit", static_cast<int>(report.exit)},
                    {"reason", session.failure ? session.failure->text : ""},
                    {"vms", std::move(vms)},
-                   {"hypervisor", session.report.is_object() ? session.report.value("hypervisor", json(nullptr)) : json()},
-                   {"insecure", insecure},
+                   {"hypervisor", hypervisor_of(session.report)},
+                   {"insecure", insecure_names(session.report)},
                    {"qemu", {{"path", facts.qemu_path}, {"version", session.qemu_version}, {"sha256", facts.qemu_digest}}},
                    {"wall_seconds", facts.wall_seconds},
                    {"virtual_seconds", virtual_ns.is_number() ? json(virtual_ns.get<double>() / 1e9) : json(nullptr)},

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <openssl/rand.h>
 
+#include "tool/json_access.hpp"
 #include "tool/qemu_command.hpp"
 #include "tool/ustar.hpp"
 
@@ -285,11 +286,8 @@ Outcome<nlohmann::json> Session::execute(Phase phase, const std::string &command
         return tl::unexpected<Failure>(std::move(done.error()));
     }
     if (!reply->contains("return")) {
-        std::string why = "no reason given";
-        if (const auto error = reply->find("error"); error != reply->end() && error->is_object()) {
-            why = error->value("desc", why);
-        }
-        return failed(Exit::kBug, fmt::format("QEMU refused {}: {}", command, printable(why)));
+        return failed(Exit::kBug, fmt::format("QEMU refused {}: {}", command,
+                                              printable(text_member(member(*reply, "error"), "desc"))));
     }
     return std::move((*reply)["return"]);
 }
@@ -637,10 +635,11 @@ Outcome<void> Session::drive()
         return tl::unexpected<Failure>(std::move(done.error()));
     }
     if (auto version = execute(Phase::kBootHypervisor, "query-version", nullptr)) {
-        const auto &numbers = version->value("qemu", nlohmann::json::object());
-        result_.qemu_version = fmt::format("{}.{}.{}", numbers.value("major", 0), numbers.value("minor", 0),
-                                           numbers.value("micro", 0));
-        result_.qemu_version += version->value("package", "").empty() ? "" : " " + version->value("package", "");
+        const nlohmann::json numbers = member(*version, "qemu");
+        result_.qemu_version = fmt::format("{}.{}.{}", member(numbers, "major").dump(), member(numbers, "minor").dump(),
+                                           member(numbers, "micro").dump());
+        const std::string package = text_member(*version, "package");
+        result_.qemu_version += (package.empty() ? "" : " ") + package;
     } else {
         return tl::unexpected<Failure>(std::move(version.error()));
     }
