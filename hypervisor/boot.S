@@ -89,6 +89,8 @@ launch_entry:
     cpuid
     bt      $26, %edx                       // 1 GiB pages
     jnc     .L_refuse
+    bt      $2, %ecx                        // SVM
+    jnc     .L_refuse
 
     mov     $bss_start, %edi                // not measured, so not trusted to be zero
     mov     $bss_end, %ecx

@@ -221,8 +221,8 @@ inline constexpr struct {
 [[nodiscard]] inline mgmt::Result check_create(const mgmt::CreateRequest &request, const Modules &modules,
                                                Extent hypervisor)
 {
-    if (!valid_domain(request.domain) || request.placement_count > mgmt::kMaxPlacements ||
-        request.nonce_size < 1 || request.nonce_size > sizeof request.nonce || request.reserved != 0 ||
+    if (!valid_domain(request.domain) || request.placement_count > mgmt::kMaxPlacements || request.nonce_size < 1 ||
+        request.nonce_size > sizeof request.nonce || request.reserved != 0 ||
         !all_zero(request.nonce + request.nonce_size, sizeof request.nonce - request.nonce_size) ||
         !all_zero(request.placements + request.placement_count, mgmt::kMaxPlacements - request.placement_count) ||
         !valid_descriptor(request.descriptor)) {

@@ -84,8 +84,8 @@ public:
     void open_gates(std::uint64_t domains) { machine_.write64(dt::kControlBase + dt::control::kGateOpen, domains); }
 
 private:
-    static constexpr unsigned kPolls = 200;   // before the core sleeps between two looks
-    static constexpr unsigned kTicks = 6000;  // a vTPM instance may have keys to make
+    static constexpr unsigned kPolls = 200;  // before the core sleeps between two looks
+    static constexpr unsigned kTicks = 6000; // a vTPM instance may have keys to make
 
     [[nodiscard]] dt::Status status() { return dt::Status{read(dt::control::kStatus)}; }
     [[nodiscard]] dt::ReportStatus receipt_status() { return dt::ReportStatus{read(dt::control::kReceiptStatus)}; }

@@ -63,7 +63,7 @@ struct Frame {
 
 namespace uart {
 inline constexpr std::uint16_t kBase = 0x3F8;
-inline constexpr std::uint16_t kData = kBase;             // divisor, low byte, while DLAB is set
+inline constexpr std::uint16_t kData = kBase;                // divisor, low byte, while DLAB is set
 inline constexpr std::uint16_t kInterruptEnable = kBase + 1; // divisor, high byte
 inline constexpr std::uint16_t kFifoControl = kBase + 2;
 inline constexpr std::uint16_t kLineControl = kBase + 3;
@@ -72,7 +72,7 @@ inline constexpr std::uint16_t kLineStatus = kBase + 5;
 inline constexpr std::uint8_t kDlab = 0x80;
 inline constexpr std::uint8_t kEightBits = 0x03;
 inline constexpr std::uint8_t kFifoOnAndEmpty = 0xC7; // trigger level 14: QEMU delivers that many bytes at once
-inline constexpr std::uint8_t kDtrRtsOut2 = 0x0B; // OUT2 lets the interrupt through
+inline constexpr std::uint8_t kDtrRtsOut2 = 0x0B;     // OUT2 lets the interrupt through
 inline constexpr std::uint8_t kReceiveInterrupt = 0x01;
 inline constexpr std::uint8_t kDataReady = 0x01;
 inline constexpr std::uint8_t kTransmitEmpty = 0x20;
@@ -85,7 +85,7 @@ public:
     explicit Channel(Machine &machine) : machine_{machine}
     {
         machine_.out8(uart::kLineControl, uart::kDlab | uart::kEightBits);
-        machine_.out8(uart::kData, 1); // 115200
+        machine_.out8(uart::kData, 1);            // 115200
         machine_.out8(uart::kInterruptEnable, 0); // divisor, high byte
         machine_.out8(uart::kLineControl, uart::kEightBits);
         machine_.out8(uart::kFifoControl, uart::kFifoOnAndEmpty);

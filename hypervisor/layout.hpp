@@ -10,9 +10,9 @@
 
 namespace banyan::hv {
 
-inline constexpr std::uint64_t kLowEnd = 0x10'0000;         // firmware, multiboot information, trampoline
-inline constexpr std::uint64_t kTrampoline = 0x8000;        // one page; its number is the SIPI vector
-inline constexpr std::uint64_t kEcam = 0xB000'0000;         // bus b at + b MiB; the hypervisor programs it so
+inline constexpr std::uint64_t kLowEnd = 0x10'0000;  // firmware, multiboot information, trampoline
+inline constexpr std::uint64_t kTrampoline = 0x8000; // one page; its number is the SIPI vector
+inline constexpr std::uint64_t kEcam = 0xB000'0000;  // bus b at + b MiB; the hypervisor programs it so
 inline constexpr std::uint64_t kEcamBus = 0x10'0000;
 inline constexpr std::uint64_t kEcamEnd = 0xC000'0000;
 inline constexpr std::uint64_t kPciHoleEnd = 0xFEC0'0000;   // functions' memory lies in [kEcamEnd, kPciHoleEnd)

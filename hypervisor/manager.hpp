@@ -27,7 +27,12 @@ template <typename Machine>
 class Manager {
 public:
     Manager(Machine &machine, const Modules &modules, Extent hypervisor)
-        : machine_{machine}, modules_{modules}, hypervisor_{hypervisor}, table_{machine}, cores_{machine}, pci_{machine}
+        : machine_{machine},
+          modules_{modules},
+          hypervisor_{hypervisor},
+          table_{machine},
+          cores_{machine},
+          pci_{machine}
     {
         pci_.take_over();
     }
@@ -261,7 +266,10 @@ private:
         return {};
     }
 
-    [[nodiscard]] static constexpr bool contains(std::uint64_t mask, std::uint32_t bit) { return (mask >> bit & 1) != 0; }
+    [[nodiscard]] static constexpr bool contains(std::uint64_t mask, std::uint32_t bit)
+    {
+        return (mask >> bit & 1) != 0;
+    }
 
     Machine &machine_;
     const Modules &modules_;

@@ -77,9 +77,14 @@ const Case kCases[] = {
     {"EmptyWindow", Result::kBadField, [](auto &r) { r.descriptor.windows[1].size = 0; }},
     {"WindowOddly", Result::kBadField, [](auto &r) { r.descriptor.windows[1].size -= 0x1000; }},
     {"WindowIsRam", Result::kBadField, [](auto &r) { r.descriptor.windows[1].base = 0x2000'0000; }},
-    {"WindowIsTheLapic", Result::kBadField, [](auto &r) { r.descriptor.windows[1] = {dt::kLapicBase, kMib}; }},
+    {"WindowIsTheLapic", Result::kBadField,
+     [](auto &r) {
+         r.descriptor.windows[1] = {dt::kLapicBase, kMib};
+     }},
     {"WindowIsTheControlWindow", Result::kBadField,
-     [](auto &r) { r.descriptor.windows[1] = {dt::kControlBase & ~(kMib - 1), kMib}; }},
+     [](auto &r) {
+         r.descriptor.windows[1] = {dt::kControlBase & ~(kMib - 1), kMib};
+     }},
     {"WindowWraps", Result::kBadField, [](auto &r) { r.descriptor.windows[1].size = 0 - kMib; }},
     {"EcamOfAnotherBus", Result::kBadField, [](auto &r) { r.descriptor.windows[0].base += kMib; }},
     {"EcamOfBusZero", Result::kBadField, [](auto &r) { r.descriptor.windows[0].base = kEcam; }},
@@ -116,8 +121,14 @@ const Case kCases[] = {
     {"PortAction", Result::kBadField, [](auto &r) { r.descriptor.ports[0].action = dt::PortAction{2}; }},
     {"PortReserved", Result::kBadField, [](auto &r) { r.descriptor.ports[0].reserved[1] = 1; }},
     {"PortOfManagement", Result::kBadField, [](auto &r) { r.descriptor.ports[0].last = 0x3F8; }},
-    {"PortOfFwCfg", Result::kBadField, [](auto &r) { r.descriptor.ports[0] = {0x514, 0x514, dt::PortAction::kAllow, 0, {}}; }},
-    {"PortOfPci", Result::kBadField, [](auto &r) { r.descriptor.ports[0] = {0, 0xFFFF, dt::PortAction::kAllow, 0, {}}; }},
+    {"PortOfFwCfg", Result::kBadField,
+     [](auto &r) {
+         r.descriptor.ports[0] = {0x514, 0x514, dt::PortAction::kAllow, 0, {}};
+     }},
+    {"PortOfPci", Result::kBadField,
+     [](auto &r) {
+         r.descriptor.ports[0] = {0, 0xFFFF, dt::PortAction::kAllow, 0, {}};
+     }},
 
     {"TooManyMsrs", Result::kBadField, [](auto &r) { r.descriptor.msr_count = dt::kMaxMsrs + 1; }},
     {"UnusedMsr", Result::kBadField, [](auto &r) { r.descriptor.msrs[15].msr = 1; }},

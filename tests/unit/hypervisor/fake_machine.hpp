@@ -24,15 +24,15 @@ class FakeMachine {
 public:
     // ---- what a test sets
 
-    std::deque<std::uint8_t> line;     // what the other end sends
-    std::vector<std::uint8_t> sent;    // what it gets
+    std::deque<std::uint8_t> line;  // what the other end sends
+    std::vector<std::uint8_t> sent; // what it gets
     bool has_table = true;
     bool cores_come_up = true;
-    bool domains_run = true;           // VMRUN takes a SEALED domain to RUNNING
-    unsigned busy_ticks = 0;           // how long a command or a receipt takes
+    bool domains_run = true; // VMRUN takes a SEALED domain to RUNNING
+    unsigned busy_ticks = 0; // how long a command or a receipt takes
     dt::Status seal_status = dt::Status::kOk;
     dt::ReportStatus receipt_outcome = dt::ReportStatus::kReady;
-    bool stop_ends = true;             // STOPPING becomes DIRTY
+    bool stop_ends = true; // STOPPING becomes DIRTY
 
     struct Domain {
         dt::State state = dt::State::kEmpty;

@@ -39,7 +39,8 @@ Modules read(const std::vector<Entry> &entries, std::uint32_t flags = 1u << 3)
 
 TEST(Modules, AreNamedByTheLastWord)
 {
-    const Modules modules = read({{0x50'0000, 0x50'1000, "/boot/vmlinuz bz"}, {0x60'0000, 0x60'0000, "my dir/empty rd"}});
+    const Modules modules =
+        read({{0x50'0000, 0x50'1000, "/boot/vmlinuz bz"}, {0x60'0000, 0x60'0000, "my dir/empty rd"}});
     ASSERT_EQ(modules.count, 2u);
     EXPECT_STREQ(modules.module[0].name, "bz");
     EXPECT_EQ(modules.module[0].extent.base, 0x50'0000u);
@@ -61,8 +62,8 @@ TEST(Modules, WithoutANameThatFitsAreLeftOut)
 
 TEST(Modules, OutsideOfRamAreLeftOut)
 {
-    EXPECT_EQ(read({{0x3F'FFFF, 0x50'1000, "f n"}}).count, 0u);   // in the hypervisor
-    EXPECT_EQ(read({{0x50'1000, 0x50'0000, "f n"}}).count, 0u);   // backwards
+    EXPECT_EQ(read({{0x3F'FFFF, 0x50'1000, "f n"}}).count, 0u);     // in the hypervisor
+    EXPECT_EQ(read({{0x50'1000, 0x50'0000, "f n"}}).count, 0u);     // backwards
     EXPECT_EQ(read({{0xAFFF'F000, 0xB000'0001, "f n"}}).count, 0u); // MMIO
     EXPECT_EQ(read({{0xAFFF'F000, 0xB000'0000, "f n"}}).count, 1u);
 }
@@ -133,11 +134,11 @@ void put_acpi(FakeMachine &machine, const std::vector<std::uint8_t> &madt_entrie
 TEST(Cores, AreCountedFromTheMadt)
 {
     FakeMachine machine;
-    put_acpi(machine, {0, 8, 0, 0, 1, 0, 0, 0,                //
-                       0, 8, 1, 1, 1, 0, 0, 0,                //
-                       1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,   // IOAPIC
-                       0, 8, 2, 2, 0, 0, 0, 0,                // not enabled
-                       0, 8, 3, 3, 1, 0, 0, 0});
+    put_acpi(machine, {0, 8,  0, 0, 1, 0, 0, 0,             //
+                       0, 8,  1, 1, 1, 0, 0, 0,             //
+                       1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // IOAPIC
+                       0, 8,  2, 2, 0, 0, 0, 0,             // not enabled
+                       0, 8,  3, 3, 1, 0, 0, 0});
     EXPECT_EQ(count_cores(machine), 2u);
 }
 
