@@ -18,12 +18,8 @@ int run_command_line(int argc, char **argv)
                "evidence, 70 a defect of ours, 130 interrupted.");
     Exit exit = Exit::kOk;
     add_run(app, exit);
-#ifdef BANYAN_TOOL_PLATFORM
     add_platform(app, exit);
-#endif
-#ifdef BANYAN_TOOL_VERIFY
     add_verify(app, exit);
-#endif
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError &error) {

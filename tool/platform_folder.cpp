@@ -1,20 +1,82 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tool/platform_folder.hpp"
 
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <fmt/format.h>
 
+#include "attest/platform.hpp"
+#include "banyan/arch/domain_table.hpp"
+#include "tool/cmd_platform.hpp"
 
 namespace banyan::tool {
 
-Outcome<void> ensure_platform(const Machine &machine, const std::filesystem::path &, unsigned instances)
+namespace {
+
+namespace fs = std::filesystem;
+
+tl::unexpected<Failure> environment(std::string text) { return failed(Exit::kEnvironment, std::move(text)); }
+
+Outcome<Fd> lock_folder(const fs::path &folder, int how)
 {
-    std::error_code error;
-    if (std::filesystem::exists(machine.platform_private, error)) {
-        return {};
+    Fd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd) {
+        return environment(fmt::format("cannot open {}: {}", folder.string(), std::strerror(errno)));
     }
-    return failed(Exit::kEnvironment,
-                  fmt::format("there is no platform in {}; make one of at least {} instances with banyan platform new",
-                              machine.platform_private.parent_path().string(), instances));
+    if (::flock(fd.get(), how) != 0) {
+        return environment(fmt::format("the platform in {} is in use by another run; wait for it, or name another "
+                                       "platform in the machine file",
+                                       folder.parent_path().string()));
+    }
+    return fd;
+}
+
+Outcome<void> make_platform(const Machine &machine)
+{
+    attest::PlatformOptions options;
+    options.private_folder = machine.platform_private;
+    options.public_folder = machine.platform_public;
+    options.instances = dt::kMaxDomains + 1;
+    if (const auto made = attest::new_platform(options, manufacture_instance); !made) {
+        return environment(made.error());
+    }
+    return {};
+}
+
+} // namespace
+
+Outcome<Fd> hold_platform(const Machine &machine, unsigned instances)
+{
+    const fs::path folder = machine.platform_private.parent_path();
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (error) {
+        return environment(fmt::format("cannot make the platform's folder {}: {}", folder.string(), error.message()));
+    }
+    {
+        const auto making = lock_folder(folder, LOCK_EX); // two first runs at once
+        if (!making) {
+            return tl::unexpected<Failure>(making.error());
+        }
+        if (!fs::exists(machine.platform_private, error)) {
+            if (auto made = make_platform(machine); !made) {
+                return tl::unexpected<Failure>(std::move(made.error()));
+            }
+        }
+    }
+    const auto facts = attest::read_public_platform(machine.platform_public);
+    if (!facts) {
+        return environment(facts.error());
+    }
+    if (facts->instances < instances) {
+        return environment(fmt::format("the platform in {} has {} vTPM instances, but {} are needed, one of them the "
+                                       "hypervisor's; make another with banyan platform new",
+                                       folder.string(), facts->instances, instances));
+    }
+    return lock_folder(machine.platform_private, LOCK_EX | LOCK_NB);
 }
 
 } // namespace banyan::tool

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tool/run.hpp"
 
+#include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
+#include <memory>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -123,7 +127,7 @@ public:
         }
         const fs::path evidence =
             request_.evidence ? fs::absolute(*request_.evidence) : folder->path() / "evidence-of-this-run";
-        if (auto done = prepare(*plan, qemu, folder->path(), evidence); !done) {
+        if (auto done = prepare(*plan, folder->path(), evidence); !done) {
             return tl::unexpected<Failure>(std::move(done.error()));
         }
 
@@ -171,7 +175,7 @@ private:
         return {};
     }
 
-    Outcome<void> prepare(const Plan &plan, const QemuOptions &qemu, const fs::path &folder, const fs::path &evidence)
+    Outcome<void> prepare(const Plan &plan, const fs::path &folder, const fs::path &evidence)
     {
         if (auto done = prepare_evidence(evidence, plan); !done) {
             return done;
@@ -179,9 +183,11 @@ private:
         if (!fs::exists(plan.machine.platform_private)) {
             progress_.step(fmt::format("making a platform in {}", plan.machine.platform_private.parent_path().string()));
         }
-        if (auto done = ensure_platform(plan.machine, qemu.engine, static_cast<unsigned>(plan.vms.size() + 1)); !done) {
-            return done;
+        auto platform = hold_platform(plan.machine, static_cast<unsigned>(plan.vms.size() + 1));
+        if (!platform) {
+            return tl::unexpected<Failure>(std::move(platform.error()));
         }
+        platform_ = std::move(*platform);
         if (auto done = copy_chain(evidence, plan.machine.platform_public); !done) {
             return done;
         }
@@ -246,6 +252,7 @@ private:
     const RunRequest &request_;
     Places places_;
     Progress progress_;
+    Fd platform_; // held
 };
 
 } // namespace
