@@ -18,6 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vtpm/link/mailbox_host.hpp"
+
 namespace banyan::vtpm {
 namespace {
 
@@ -111,11 +113,7 @@ public:
     }
 
     [[nodiscard]] std::uint32_t number() const { return number_; }
-    [[nodiscard]] bool ready() const
-    {
-        return shared_load(box_->worker.state) == static_cast<std::uint32_t>(WorkerState::kReady);
-    }
-    [[nodiscard]] bool established() const { return shared_load(box_->worker.established) != 0; }
+    [[nodiscard]] const MailboxHost &host() const { return host_; }
 
     [[nodiscard]] bool dead()
     {
@@ -129,56 +127,20 @@ public:
     void post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes)
     {
         std::uint64_t stale = 0;
-        (void)::read(bell_.get(), &stale, sizeof(stale));
-        box_->host.op = static_cast<std::uint32_t>(op);
-        box_->host.locality = locality;
-        box_->host.size = static_cast<std::uint32_t>(bytes.size());
-        std::copy(bytes.begin(), bytes.end(), box_->command);
-        shared_store(box_->host.request, ++posted_);
+        (void)!::read(bell_.get(), &stale, sizeof(stale));
+        host_.post(op, locality, bytes);
         posted_at_ = monotonic_ns();
-        pending_.store(true, std::memory_order_relaxed);
-        ring(doorbell_.get());
+        const std::uint64_t one = 1;
+        (void)!::write(doorbell_.get(), &one, sizeof(one));
     }
 
-    [[nodiscard]] bool pending() const { return pending_.load(std::memory_order_relaxed); }
-    [[nodiscard]] bool overdue() const { return pending() && monotonic_ns() - posted_at_ > kWatchdogNs; }
-
-    [[nodiscard]] std::optional<Answer> collect(std::span<std::uint8_t> into, bool response)
-    {
-        const std::uint32_t answered = shared_load(box_->worker.response);
-        if (!pending() || answered == posted_ - 1) {
-            return std::nullopt;
-        }
-        pending_.store(false, std::memory_order_relaxed);
-        const Answer hostile{Answer::Kind::kHostile, 0};
-        if (answered != posted_) {
-            return hostile;
-        }
-        const auto status = static_cast<WorkerStatus>(shared_load(box_->worker.status));
-        if (status == WorkerStatus::kRefused) {
-            return Answer{Answer::Kind::kRefused, 0};
-        }
-        if (status != WorkerStatus::kOk && status != WorkerStatus::kStoreFailed) {
-            return hostile;
-        }
-        std::size_t size = 0;
-        if (response) {
-            size = shared_load(box_->worker.size);
-            if (size > into.size() || size > kTpmBufferSize) {
-                return hostile;
-            }
-            std::memcpy(into.data(), box_->answer, size);
-            if (!response_header_ok(into.first(size))) {
-                return hostile;
-            }
-        }
-        return Answer{status == WorkerStatus::kOk ? Answer::Kind::kOk : Answer::Kind::kStoreFailed, size};
-    }
+    [[nodiscard]] bool overdue() const { return host_.pending() && monotonic_ns() - posted_at_ > kWatchdogNs; }
+    [[nodiscard]] std::optional<Answer> collect(std::span<std::uint8_t> into) { return host_.collect(into); }
 
     void cancel()
     {
-        if (pending()) {
-            shared_store(box_->host.cancel, posted_);
+        if (host_.pending()) {
+            host_.cancel();
             const char byte = 'c';
             (void)::send(line_.get(), &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         }
@@ -187,9 +149,9 @@ public:
     void wait(std::uint64_t bound_ns) override
     {
         const std::uint64_t begun = monotonic_ns();
-        const bool booting = !pending();
+        const bool booting = !host_.pending();
         for (;;) {
-            if (booting ? ready() : !pending() || shared_load(box_->worker.response) != posted_ - 1) {
+            if (booting ? host_.ready() : !host_.pending() || host_.answered()) {
                 return;
             }
             const std::uint64_t spent = monotonic_ns() - begun;
@@ -208,7 +170,7 @@ public:
                 return;
             }
             std::uint64_t count = 0;
-            (void)::read(bell_.get(), &count, sizeof(count));
+            (void)!::read(bell_.get(), &count, sizeof(count));
         }
     }
 
@@ -230,24 +192,18 @@ private:
             return false;
         }
         box_ = static_cast<Mailbox *>(at);
+        host_.attach(box_);
         return true;
-    }
-
-    static void ring(int fd)
-    {
-        const std::uint64_t one = 1;
-        (void)::write(fd, &one, sizeof(one));
     }
 
     const std::uint32_t number_;
     Mailbox *box_ = nullptr;
+    MailboxHost host_;
     Fd memory_;
     Fd doorbell_;
     Fd bell_;
     Fd line_;
     Fd far_line_;
-    std::atomic<std::uint32_t> posted_{0}; // the mailbox's own copy may be changed by the worker
-    std::atomic<bool> pending_{false};
     std::uint64_t posted_at_ = 0;
     bool dead_ = false;
 };
@@ -309,7 +265,7 @@ public:
         if (!life_) {
             return Health::kOff;
         }
-        if (life_->overdue() || (!life_->ready() && monotonic_ns() - started_at_ > kWatchdogNs)) {
+        if (life_->overdue() || (!life_->host().ready() && monotonic_ns() - started_at_ > kWatchdogNs)) {
             stop();
             return Health::kDead;
         }
@@ -317,24 +273,23 @@ public:
             engine_.pump(); // how it died
             return Health::kDead;
         }
-        return life_->ready() ? Health::kReady : Health::kBooting;
+        return life_->host().ready() ? Health::kReady : Health::kBooting;
     }
 
-    bool established() override { return life_ && life_->established(); }
+    bool established() override { return life_ && life_->host().established(); }
 
     Status post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes) override
     {
-        if (!life_ || life_->pending() || bytes.size() > kTpmBufferSize) {
+        if (!life_ || life_->host().pending() || bytes.size() > kTpmBufferSize) {
             return fail(Errc::kBadState);
         }
-        op_ = op;
         life_->post(op, locality, bytes);
         return {};
     }
 
     std::optional<Answer> collect(std::span<std::uint8_t> into) override
     {
-        return life_ ? life_->collect(into, op_ == Op::kCommand) : std::nullopt;
+        return life_ ? life_->collect(into) : std::nullopt;
     }
 
     void cancel() override
@@ -355,7 +310,6 @@ private:
     std::uint32_t lives_ = 0;
     std::uint32_t stopped_ = 0;
     std::uint64_t started_at_ = 0;
-    Op op_ = Op::kCommand;
 };
 
 template <typename Message>

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "vtpm/link/instance_link.hpp"
+#include "vtpm/link/mailbox.hpp"
+
+namespace banyan::vtpm {
+
+/// QEMU's side of a mailbox whose other side may be hostile: whatever a worker writes, an answer is either well-formed
+/// and in the caller's memory, or Answer::Kind::kHostile.
+///
+/// post(), collect() and cancel() under the owner's lock; pending(), answered() and ready() from any thread.
+class MailboxHost {
+public:
+    MailboxHost() = default;
+    void attach(Mailbox *box) { box_ = box; }
+
+    /// bytes.size() <= kTpmBufferSize, nothing pending.
+    void post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes);
+    [[nodiscard]] std::optional<Answer> collect(std::span<std::uint8_t> into);
+    /// Marks the pending request as one to cancel; the caller wakes the worker.
+    void cancel() { shared_store(box_->host.cancel, posted_.load(std::memory_order_relaxed)); }
+
+    [[nodiscard]] bool pending() const { return pending_.load(std::memory_order_relaxed); }
+    [[nodiscard]] bool answered() const
+    {
+        return shared_load(box_->worker.response) != posted_.load(std::memory_order_relaxed) - 1;
+    }
+    [[nodiscard]] bool ready() const
+    {
+        return shared_load(box_->worker.state) == static_cast<std::uint32_t>(WorkerState::kReady);
+    }
+    [[nodiscard]] bool established() const { return shared_load(box_->worker.established) != 0; }
+
+private:
+    Mailbox *box_ = nullptr;
+    Op op_ = Op::kCommand;
+    std::atomic<std::uint32_t> posted_{0}; // the mailbox's own copy may be changed by the worker
+    std::atomic<bool> pending_{false};
+};
+
+} // namespace banyan::vtpm
