@@ -5,10 +5,12 @@
 #include "banyan/arch/boot_info.hpp"
 #include "banyan/arch/domain_table.hpp"
 #include "guest/common/own_page.hpp"
+#include "guest/loader/acpi_mcfg.hpp"
 #include "guest/loader/boot_info_check.hpp"
 #include "guest/loader/console.hpp"
 #include "guest/loader/event_log.hpp"
 #include "guest/loader/linux_boot.hpp"
+#include "guest/loader/pci_reset.hpp"
 #include "guest/loader/tis.hpp"
 #include "guest/loader/tpm.hpp"
 
@@ -112,6 +114,61 @@ void clear_launch_bits()
 Bytes bytes_at(const boot::Extent &extent)
 {
     return {reinterpret_cast<const std::uint8_t *>(extent.base), static_cast<std::size_t>(extent.size)};
+}
+
+struct Ecam {
+    std::uint64_t base;
+
+    template <typename T> volatile T &at(std::uint8_t bus, std::uint8_t devfn, std::uint32_t offset)
+    {
+        return *reinterpret_cast<volatile T *>(base + (std::uint64_t{bus} << 20) + (std::uint64_t{devfn} << 12) + offset);
+    }
+    std::uint8_t read8(std::uint8_t bus, std::uint8_t devfn, std::uint32_t offset)
+    {
+        return at<std::uint8_t>(bus, devfn, offset);
+    }
+    std::uint16_t read16(std::uint8_t bus, std::uint8_t devfn, std::uint32_t offset)
+    {
+        return at<std::uint16_t>(bus, devfn, offset);
+    }
+    std::uint32_t read32(std::uint8_t bus, std::uint8_t devfn, std::uint32_t offset)
+    {
+        return at<std::uint32_t>(bus, devfn, offset);
+    }
+    void write16(std::uint8_t bus, std::uint8_t devfn, std::uint32_t offset, std::uint16_t value)
+    {
+        at<std::uint16_t>(bus, devfn, offset) = value;
+    }
+    void pause() { asm volatile("pause"); }
+};
+
+/// Where the domain's functions are, as the ACPI tables have it. They can still change under our eyes: whoever calls this
+/// before measuring asks again afterwards.
+ConfigSpace config_space()
+{
+    ConfigSpace space;
+    if (!find_config_space(bytes_at(info.acpi), info.acpi.base, space)) {
+        refuse("ACPI tables", "malformed, or MCFG is not a domain's");
+    }
+    return space;
+}
+
+void reset_functions(const ConfigSpace &space)
+{
+    if (!space.present) {
+        return;
+    }
+    Ecam ecam{space.base};
+    PciReset reset(ecam, kPolls);
+    unsigned count = 0;
+    for (unsigned bus = space.first_bus; bus <= space.last_bus; ++bus) {
+        if (const PciFault fault = reset.reset_bus(static_cast<std::uint8_t>(bus), count); fault != PciFault::kNone) {
+            refuse("PCI", describe(fault));
+        }
+    }
+    put("loader: PCI functions reset: ");
+    put_hex(count);
+    put("\n");
 }
 
 using VtpmTis = Tis<TisPage>;
@@ -234,7 +291,14 @@ void loader_main()
         refuse("boot info", describe(fault));
     }
 
+    // On the bare machine the firmware's bridges and devices are not the loader's to reset.
+    const bool own_bus = guest::in_domain();
+    const ConfigSpace space = own_bus ? config_space() : ConfigSpace{};
+    reset_functions(space);
     measure_all();
+    if (own_bus && config_space() != space) {
+        refuse("ACPI tables", "changed before they were measured");
+    }
 
     const Bytes kernel = bytes_at(info.kernel);
     KernelLayout layout{};
