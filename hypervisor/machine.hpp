@@ -55,7 +55,10 @@ public:
     static void read(void *to, std::uint64_t from, std::size_t size) { copy(address_of(to), from, size); }
     static void copy(std::uint64_t to, std::uint64_t from, std::uint64_t size)
     {
-        asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
+        std::uint64_t words = size / 8;
+        std::uint64_t rest = size % 8;
+        asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
+        asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(rest) : : "memory");
     }
 
     /// Sleeps until the next interrupt.
