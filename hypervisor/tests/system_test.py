@@ -9,10 +9,12 @@ domains      the custom QEMU: launched; domains are created, started together, e
 
 Exit status: 0 passed, 1 failed, 77 skipped (prints why).
 """
+import hashlib
+import json
 import os
 import pathlib
 import shutil
-import struct
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,7 @@ class Machine:
         line = self.dir / "management.sock"
         command = [qemu, "-machine", "q35,smm=off", "-accel", "tcg", "-m", "2g", "-smp", str(cores), "-nodefaults",
                    "-display", "none", "-no-reboot", "-serial", f"unix:{line},server=on,wait=on",
+                   "-qmp", f"unix:{self.dir}/qmp.sock,server=on,wait=off",
                    "-debugcon", f"file:{self.dir}/debug.log", "-kernel", hypervisor,
                    "-initrd", f"{payload} payload,{self.dir}/data data", *arguments]
         with open(self.dir / "qemu.log", "w") as log:
@@ -42,6 +45,18 @@ class Machine:
         except OSError:
             self.close(keep=True)
             raise
+
+    def report(self, device):
+        with socket.socket(socket.AF_UNIX) as qmp:
+            qmp.connect(f"{self.dir}/qmp.sock")
+            stream = qmp.makefile("rw")
+            stream.readline()
+            for command in ({"execute": "qmp_capabilities"},
+                            {"execute": "qom-get", "arguments": {"path": device, "property": "report"}}):
+                stream.write(json.dumps(command) + "\n")
+                stream.flush()
+                answer = json.loads(stream.readline())
+        return json.loads(answer["return"])
 
     def close(self, keep=False):
         self.process.terminate()
@@ -135,7 +150,7 @@ def create(line, number, *arguments, **named):
 
 def domains(qemu, hypervisor, payload, engine):
     arguments = ["-cpu", "EPYC,-hypervisor,+invtsc,+skinit", "-device", f"banyan-vtpm,instances=7,engine={engine}",
-                 "-device", "banyan-domains"]
+                 "-device", "banyan-domains,id=domains"]
     firmware = pathlib.Path(qemu).absolute().parent.parent / "qemu/firmware-dirs"
     for directory in firmware.read_text().split() if firmware.exists() else []:
         arguments += ["-L", directory]
@@ -148,7 +163,10 @@ def domains(qemu, hypervisor, payload, engine):
         line = machine.management
         step = Steps()
         expect(line.hello() == (2, 6, 1, 0), "hello")
-        step("hello: launched by SKINIT")
+        measured = pathlib.Path(hypervisor).with_suffix(".slb").read_bytes()
+        launch = machine.report("domains")["host"]["launch"]
+        expect(launch["slb_sha384"] == hashlib.sha384(measured).hexdigest(), "not what hypervisor.slb says", launch)
+        step("launched by SKINIT over the bytes of hypervisor.slb")
         malformed_frames(line)
         expect(all(line.status(n)[0] == m.EMPTY for n in range(1, 16)), "a frame that is none changed something")
         step("malformed frames change nothing")
