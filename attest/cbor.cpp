@@ -151,13 +151,22 @@ Expected<std::uint64_t> CborReader::read_map()
 
 Expected<void> CborReader::read_tag(std::uint64_t tag)
 {
-    ATTEST_TRY(const Item item, next());
-    if (item.kind != Kind::kTag) {
-        return is_not(item.kind, Kind::kTag);
+    // RFC 8949, 3.1: major type 6. libcbor 0.8 calls the one-byte tags 6 to 20 malformed, and COSE_Sign1 is 18.
+    constexpr std::uint8_t kMajorTag = 6 << 5;
+    constexpr std::uint8_t kLargestInOneByte = 23;
+    std::uint64_t seen = 0;
+    if (!input_.empty() && input_[0] >= kMajorTag && input_[0] <= kMajorTag + kLargestInOneByte) {
+        seen = input_[0] - kMajorTag;
+        input_ = input_.subspan(1);
+    } else {
+        ATTEST_TRY(const Item item, next());
+        if (item.kind != Kind::kTag) {
+            return is_not(item.kind, Kind::kTag);
+        }
+        seen = item.value;
     }
-    if (item.value != tag) {
-        return problem("CBOR: tag " + std::to_string(item.value) + " where tag " + std::to_string(tag) +
-                              " must be");
+    if (seen != tag) {
+        return problem("CBOR: tag " + std::to_string(seen) + " where tag " + std::to_string(tag) + " must be");
     }
     return {};
 }
