@@ -13,6 +13,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// QEMU wants names of ports that are unique in the server, though no VM sees another's.
+std::string port_name(unsigned domain)
+{
+    return domain == 1 ? "banyan.evidence" : fmt::format("banyan.evidence.{}", domain);
+}
+
 /// QEMU's option syntax: a comma in a value is doubled.
 std::string value(const fs::path &path)
 {
@@ -75,7 +81,7 @@ std::vector<std::string> qemu_command(const Plan &plan, const QemuOptions &optio
         add("-chardev", fmt::format("file,id=con{},path={}/consoles/{}.log", k, run_file::kEvidence, vm.vm.name));
         add("-device", fmt::format("virtconsole,bus=vs{0}.0,chardev=con{0}", k));
         add("-chardev", fmt::format("socket,id=agent{},path={}", k, run_file::agent(k)));
-        add("-device", fmt::format("virtserialport,bus=vs{0}.0,name=banyan.evidence,chardev=agent{0}", k));
+        add("-device", fmt::format("virtserialport,bus=vs{0}.0,name={1},chardev=agent{0}", k, port_name(k)));
     }
     all.insert(all.end(), options.extra.begin(), options.extra.end());
     return all;

@@ -43,7 +43,7 @@ TEST(QemuCommand, DescribesTheServer)
                          "banyan-vtpm,id=vtpm,engine=/b/engine,platform=/odd,,name/private,instances=3,hash-rate=0"));
     EXPECT_TRUE(has_pair(all, "-device", "banyan-domains,id=domains,launch-arbiter=serial"));
     EXPECT_TRUE(has_pair(all, "-device", "pcie-root-port,id=rp2,bus=pcie.0,addr=0x6.0,chassis=2,slot=2"));
-    EXPECT_TRUE(has_pair(all, "-device", "virtserialport,bus=vs2.0,name=banyan.evidence,chardev=agent2"));
+    EXPECT_TRUE(has_pair(all, "-device", "virtserialport,bus=vs2.0,name=banyan.evidence.2,chardev=agent2"));
     EXPECT_TRUE(has_pair(all, "-chardev", "file,id=con1,path=evidence/consoles/alpha.log"));
     const auto initrd = std::find(all.begin(), all.end(), "-initrd");
     ASSERT_NE(initrd, all.end());
