@@ -32,7 +32,7 @@ class Machine {
 public:
     struct Options {
         std::uint32_t instances = 1;
-        std::string platform;
+        std::string platform{};
         std::uint64_t sync_bound_ns = 2'000'000;
         bool deterministic = false;
     };
