@@ -80,6 +80,15 @@ Expected<CborReader::Item> CborReader::next()
     if (input_.empty()) {
         return problem("CBOR: ends too early");
     }
+    // libcbor before 0.9 refuses the one-byte tags 6 to 20 as unassigned; COSE_Sign1 is 18.
+    constexpr unsigned kTagMajor = 6U << 5;
+    constexpr unsigned kOneByte = 24;
+    if ((input_[0] & 0xE0U) == kTagMajor && (input_[0] & 0x1FU) < kOneByte) {
+        item.kind = Kind::kTag;
+        item.value = input_[0] & 0x1FU;
+        input_ = input_.subspan(1);
+        return item;
+    }
     const cbor_decoder_result result = cbor_stream_decode(input_.data(), input_.size(), &on, &item);
     if (result.status != CBOR_DECODER_FINISHED || result.read == 0 || result.read > input_.size()) {
         return problem(result.status == CBOR_DECODER_NEDATA ? "CBOR: ends too early" : "CBOR: malformed");
