@@ -69,10 +69,11 @@ std::optional<std::string> first_difference(const EventLog &log, const std::vect
             const Event wanted{item.pcr, item.event_type, {}, {item.text.begin(), item.text.end()}};
             return which + " is there where " + describe(wanted, i + 1) + " of " + item.source + " is expected";
         }
-        for (const auto &[bank, digest] : event.digests) {
+        for (const Bank bank : {Bank::kSha256, Bank::kSha384, Bank::kSha1}) { // the first is what sha256sum prints
+            const auto digest = event.digests.find(bank);
             const View expected = digest_of(item.digests, bank);
-            if (!same(digest, expected)) {
-                return which + ": its " + name_of(bank) + " digest is " + to_hex(digest) + ", expected " +
+            if (digest != event.digests.end() && !same(digest->second, expected)) {
+                return which + ": its " + name_of(bank) + " digest is " + to_hex(digest->second) + ", expected " +
                        to_hex(expected) + ", that of " + item.source;
             }
         }
