@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// An engine that does what the test says, instead of one that executes commands.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "vtpm/chip/tpm_header.hpp"
+#include "vtpm/link/instance_link.hpp"
+
+namespace banyan::vtpm::testing {
+
+/// What the test sees and sets.
+struct FakeEngine {
+    struct Request {
+        Op op;
+        std::uint8_t locality;
+        std::vector<std::uint8_t> bytes;
+    };
+    std::vector<Request> requests;
+    std::vector<bool> starts; // restore or not
+    int stops = 0;
+    int cancels = 0;
+    int waits = 0;
+    bool established = false;
+    bool start_works = true;
+    bool erased = false;
+    Health health = Health::kOff;
+    bool pending = false;
+    bool answers_at_once = true; // with success
+    std::function<void()> while_waiting = [] {};
+    std::optional<Answer> answer;
+    std::vector<std::uint8_t> response{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0, 0, 0xaa, 0xbb};
+
+    void complete(Answer::Kind kind = Answer::Kind::kOk) { answer = Answer{kind, response.size()}; }
+};
+
+class FakeLink final : public InstanceLink {
+public:
+    explicit FakeLink(std::shared_ptr<FakeEngine> engine) : engine_(std::move(engine)) {}
+
+    Status start(bool restore) override
+    {
+        engine_->starts.push_back(restore);
+        engine_->pending = false;
+        engine_->answer.reset();
+        engine_->health = engine_->start_works ? Health::kReady : Health::kOff;
+        return engine_->start_works ? Status{} : fail(Errc::kIo);
+    }
+    void stop() override
+    {
+        ++engine_->stops;
+        if (engine_->health != Health::kOff) {
+            engine_->health = Health::kDead;
+        }
+    }
+    Status erase() override { return {}; }
+    bool erased() override { return engine_->erased; }
+    Health health() override { return engine_->health; }
+    bool established() override { return engine_->established; }
+    Status post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes) override
+    {
+        if (engine_->pending) {
+            return fail(Errc::kBadState);
+        }
+        engine_->requests.push_back({op, locality, {bytes.begin(), bytes.end()}});
+        engine_->pending = true;
+        if (engine_->answers_at_once) {
+            engine_->complete();
+        }
+        return {};
+    }
+    std::optional<Answer> collect(std::span<std::uint8_t> into) override
+    {
+        if (!engine_->pending || !engine_->answer) {
+            return std::nullopt;
+        }
+        engine_->pending = false;
+        const Answer answer = *engine_->answer;
+        engine_->answer.reset();
+        std::copy(engine_->response.begin(), engine_->response.end(), into.begin());
+        return answer;
+    }
+    void cancel() override { ++engine_->cancels; }
+    std::shared_ptr<Waiter> waiter() override { return std::make_shared<FakeWaiter>(engine_); }
+
+private:
+    class FakeWaiter final : public Waiter {
+    public:
+        explicit FakeWaiter(std::shared_ptr<FakeEngine> engine) : engine_(std::move(engine)) {}
+        void wait(std::uint64_t) override
+        {
+            ++engine_->waits;
+            const auto action = engine_->while_waiting; // it may replace itself
+            action();
+        }
+
+    private:
+        std::shared_ptr<FakeEngine> engine_;
+    };
+
+    std::shared_ptr<FakeEngine> engine_;
+};
+
+} // namespace banyan::vtpm::testing
