@@ -172,7 +172,8 @@ std::string find_port(const std::string &name, unsigned timeout_ms)
         if (DIR *folder = ::opendir(ports.c_str())) {
             std::string found;
             while (const dirent *entry = ::readdir(folder)) {
-                if (read_if_there(ports + "/" + entry->d_name + "/name") == name + "\n") {
+                const std::string other = read_if_there(ports + "/" + entry->d_name + "/name").value_or("");
+                if (other == name + "\n" || other.starts_with(name + ".")) {
                     found = entry->d_name;
                 }
             }

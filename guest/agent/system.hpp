@@ -29,7 +29,8 @@ bool try_run(const std::string &folder, const std::vector<std::string> &argument
 
 std::string random_bytes(std::size_t count);
 
-/// The path of the virtio-serial port with this name, once it is there. Throws Failed after `timeout_ms`.
+/// The path of the virtio-serial port called `name` or `name.SUFFIX`, once it is there. Throws Failed after `timeout_ms`.
+/// QEMU wants port names unique over all VMs of a machine, hence the suffix.
 std::string find_port(const std::string &name, unsigned timeout_ms);
 
 /// The domain's own page, through /dev/mem: it is no RAM, so STRICT_DEVMEM lets it pass.
