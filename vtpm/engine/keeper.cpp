@@ -231,6 +231,7 @@ void Keeper::serve()
 void run_keeper(int zygote, const std::string &platform, std::uint32_t instances)
 {
     ::signal(SIGPIPE, SIG_IGN);
+    ::signal(SIGXFSZ, SIG_IGN); // a full quota is an error to answer, not an end
     Keeper keeper(zygote, instances);
     std::string why;
     if (!(platform.empty() ? keeper.make_test_key() : keeper.open_platform(platform, why))) {

@@ -1,51 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The chip with its real processes.
-#include <algorithm>
 #include <csignal>
-#include <fstream>
 #include <set>
-
-#include <dirent.h>
-#include <unistd.h>
 
 #include <openssl/sha.h>
 
+#include "tests/unit/vtpm/processes.hpp"
 #include "tests/unit/vtpm/vtpm_machine.hpp"
 
 namespace banyan::vtpm::testing {
 namespace {
-
-std::vector<pid_t> children_of(pid_t parent)
-{
-    std::vector<pid_t> children;
-    DIR *proc = ::opendir("/proc");
-    while (const dirent *entry = ::readdir(proc)) {
-        const pid_t pid = static_cast<pid_t>(std::strtol(entry->d_name, nullptr, 10));
-        std::ifstream stat("/proc/" + std::string(entry->d_name) + "/stat");
-        std::string text;
-        if (pid > 0 && std::getline(stat, text)) {
-            const std::size_t at = text.rfind(')');
-            if (at != std::string::npos && text.size() > at + 4 && text[at + 2] != 'Z' &&
-                std::strtol(text.c_str() + at + 4, nullptr, 10) == parent) {
-                children.push_back(pid);
-            }
-        }
-    }
-    ::closedir(proc);
-    std::sort(children.begin(), children.end());
-    return children;
-}
-
-/// The worker that was started last: keeper and signer are older.
-pid_t last_worker()
-{
-    const auto zygotes = children_of(::getpid());
-    if (zygotes.size() != 1) {
-        return -1;
-    }
-    const auto children = children_of(zygotes.front());
-    return children.size() < 3 ? -1 : children.back();
-}
 
 Bytes sha256(const Bytes &data)
 {

@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Instances of a platform folder: manufactured, durable, certified, and reports signed by its key.
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <openssl/bn.h>
+#include <openssl/ecdsa.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/sha.h>
+#include <openssl/x509.h>
+
+#include <cbor.h>
+
+#include "tests/unit/vtpm/processes.hpp"
+#include "tests/unit/vtpm/vtpm_machine.hpp"
+#include "vtpm/engine/manufacture.hpp"
+#include "vtpm/store/store.hpp"
+
+namespace banyan::vtpm::testing {
+namespace {
+
+constexpr std::uint32_t kIndex = 0x01800001; // of the owner
+
+class APlatform : public ::testing::Test {
+protected:
+    static void SetUpTestSuite()
+    {
+        char name[] = "/tmp/banyan-platform-XXXXXX";
+        folder_ = ::mkdtemp(name);
+        std::filesystem::create_directory(folder_ + "/instances");
+        key_ = EVP_EC_gen("P-384");
+        X509 *certificate = X509_new();
+        X509_set_version(certificate, X509_VERSION_3);
+        ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
+        X509_gmtime_adj(X509_getm_notBefore(certificate), 0);
+        X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+        X509_set_pubkey(certificate, key_);
+        X509_sign(certificate, key_, EVP_sha384());
+        unsigned char *der = nullptr;
+        const int size = i2d_X509(certificate, &der);
+        machine_id_.resize(SHA256_DIGEST_LENGTH);
+        SHA256(der, static_cast<std::size_t>(size), machine_id_.data());
+        OPENSSL_free(der);
+        FILE *file = std::fopen((folder_ + "/platform.key").c_str(), "w");
+        PEM_write_PrivateKey(file, key_, nullptr, nullptr, 0, nullptr, nullptr);
+        std::fclose(file);
+        file = std::fopen((folder_ + "/platform.crt").c_str(), "w");
+        PEM_write_X509(file, certificate);
+        std::fclose(file);
+        X509_free(certificate);
+        std::ofstream(folder_ + "/store.key", std::ios::binary).write(reinterpret_cast<const char *>(store_key().data()),
+                                                                      kStoreKeySize);
+        make_instance(0);
+        make_instance(1);
+    }
+    static void TearDownTestSuite()
+    {
+        EVP_PKEY_free(key_);
+        std::filesystem::remove_all(folder_);
+    }
+
+    static StoreKey store_key()
+    {
+        StoreKey key{};
+        key.fill(0x77);
+        return key;
+    }
+
+    static Bytes certificate(std::uint8_t fill) { return Bytes(1500, fill); }
+
+    static void make_instance(std::uint32_t index)
+    {
+        const pid_t child = ::fork();
+        if (child == 0) {
+            std::string why;
+            const auto made = manufacture(
+                [](const Publics &) -> Result<Certificates> {
+                    return Certificates{certificate(1), certificate(2), certificate(3)};
+                },
+                &why);
+            if (!made) {
+                std::fprintf(stderr, "%s\n", why.c_str());
+                ::_exit(1);
+            }
+            std::ofstream(instance_file(folder_, index, "names")) << names_json(made->publics);
+            std::ofstream spki(instance_file(folder_, index, "iak"), std::ios::binary);
+            spki.write(reinterpret_cast<const char *>(made->publics.iak.name.data()),
+                       static_cast<std::streamsize>(made->publics.iak.name.size()));
+            spki.close();
+            const bool stored = create_store(instance_file(folder_, index, "nvstore"), store_key(), index,
+                                             made->permanent)
+                                    .has_value();
+            ::_exit(stored ? 0 : 1);
+        }
+        int status = 0;
+        ::waitpid(child, &status, 0);
+        ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+
+    static Machine::Options options()
+    {
+        Machine::Options options;
+        options.instances = 2;
+        options.platform = folder_;
+        return options;
+    }
+
+    static Bytes nv_read(std::uint32_t index, std::uint16_t size, std::uint16_t offset)
+    {
+        Bytes body;
+        put32(body, index);
+        put32(body, index);
+        const Bytes area = auth_area();
+        body.insert(body.end(), area.begin(), area.end());
+        put16(body, size);
+        put16(body, offset);
+        return tpm_command(0x8002, 0x14e, body);
+    }
+    static Bytes nv_define(std::uint32_t index)
+    {
+        Bytes body;
+        put32(body, 0x40000001);
+        const Bytes area = auth_area();
+        body.insert(body.end(), area.begin(), area.end());
+        put16(body, 0);
+        put16(body, 14);
+        put32(body, index);
+        put16(body, 0x000b);
+        put32(body, 0x02060006); // OWNERWRITE AUTHWRITE OWNERREAD AUTHREAD NO_DA
+        put16(body, 0);
+        put16(body, 8);
+        return tpm_command(0x8002, 0x12a, body);
+    }
+    static Bytes nv_write(std::uint32_t index, std::uint8_t fill)
+    {
+        Bytes body;
+        put32(body, index);
+        put32(body, index);
+        const Bytes area = auth_area();
+        body.insert(body.end(), area.begin(), area.end());
+        put16(body, 8);
+        body.insert(body.end(), 8, fill);
+        put16(body, 0);
+        return tpm_command(0x8002, 0x137, body);
+    }
+    static Bytes data_of(const Bytes &response) // header, parameterSize, size, data, session
+    {
+        return response.size() < 16 ? Bytes{} : Bytes(response.begin() + 16, response.begin() + 16 + load_be16(response, 14));
+    }
+
+    static inline std::string folder_;
+    static inline EVP_PKEY *key_ = nullptr;
+    static inline Bytes machine_id_;
+};
+
+TEST_F(APlatform, CarriesItsCertificatesInNv)
+{
+    Machine machine(options());
+    ASSERT_EQ(machine.status, 0) << machine.why;
+    ASSERT_TRUE(machine.power(0)) << machine.describe();
+    Guest guest(machine.vtpm);
+    for (const auto &[index, fill] : {std::pair{kEkRsaCertificateIndex, 1}, std::pair{kEkP384CertificateIndex, 2},
+                                      std::pair{kIakCertificateIndex, 3}}) {
+        EXPECT_EQ(data_of(guest.command(nv_read(index, 700, 800))), Bytes(700, static_cast<std::uint8_t>(fill)));
+        EXPECT_NE(code_of(guest.command(nv_write(index, 9))), 0U);
+    }
+}
+
+TEST_F(APlatform, AnsweredNvWritesOutliveTheEngine)
+{
+    for (std::uint8_t round = 1; round < 4; ++round) {
+        {
+            Machine machine(options());
+            ASSERT_TRUE(machine.power(0)) << machine.describe();
+            Guest guest(machine.vtpm);
+            if (round == 1) {
+                EXPECT_EQ(code_of(guest.command(nv_define(kIndex))), 0U);
+            } else {
+                EXPECT_EQ(data_of(guest.command(nv_read(kIndex, 8, 0))), Bytes(8, static_cast<std::uint8_t>(round - 1)));
+            }
+            EXPECT_EQ(code_of(guest.command(nv_write(kIndex, round))), 0U);
+            const pid_t zygote = only_child();
+            ASSERT_GT(zygote, 0);
+            ::kill(zygote, SIGKILL); // and all its children by their parent-death signal
+            for (int i = 0; i < 1000 && machine.settle(0) != BANYAN_VTPM_FAILED; ++i) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            }
+            EXPECT_EQ(code_of(guest.command(get_random(4))), 0x101U);
+            EXPECT_TRUE(machine.saw("engine-died"));
+        }
+    }
+}
+
+TEST_F(APlatform, ADiskThatTakesNothingUndoesTheCommand)
+{
+    Machine machine(options());
+    ASSERT_TRUE(machine.power(1)) << machine.describe();
+    ASSERT_EQ(banyan_vtpm_bind(machine.vtpm, 1, 1), 0);
+    Guest guest(machine.vtpm, 1);
+    EXPECT_EQ(code_of(guest.command(nv_define(kIndex))), 0U);
+    EXPECT_EQ(code_of(guest.command(nv_write(kIndex, 1))), 0U);
+    EXPECT_EQ(code_of(guest.command(pcr_extend(9, 1))), 0U);
+    const Bytes pcr = digest_of(guest.command(pcr_read(9)));
+    const pid_t keeper = children_of(only_child()).front();
+    const rlimit full{0, RLIM_INFINITY};
+    ASSERT_EQ(::prlimit(keeper, RLIMIT_FSIZE, &full, nullptr), 0);
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_EQ(code_of(guest.command(nv_write(kIndex, 2))), 0x923U) << "TPM_RC_NV_UNAVAILABLE";
+        EXPECT_EQ(data_of(guest.command(nv_read(kIndex, 8, 0))), Bytes(8, 1));
+        EXPECT_EQ(digest_of(guest.command(pcr_read(9))), pcr);
+    }
+    const rlimit room{RLIM_INFINITY, RLIM_INFINITY};
+    ASSERT_EQ(::prlimit(keeper, RLIMIT_FSIZE, &room, nullptr), 0);
+    EXPECT_EQ(code_of(guest.command(nv_write(kIndex, 3))), 0U);
+    EXPECT_EQ(data_of(guest.command(nv_read(kIndex, 8, 0))), Bytes(8, 3));
+    EXPECT_TRUE(machine.saw("store-failed"));
+}
+
+TEST_F(APlatform, ADamagedStoreFailsOnlyItsInstance)
+{
+    const std::string path = instance_file(folder_, 1, "nvstore");
+    const std::string copy = path + ".copy";
+    std::filesystem::copy_file(path, copy);
+    std::filesystem::copy_file(instance_file(folder_, 0, "nvstore"), path,
+                               std::filesystem::copy_options::overwrite_existing);
+    {
+        Machine machine(options());
+        EXPECT_FALSE(machine.power(1));
+        EXPECT_EQ(banyan_vtpm_instance_state(machine.vtpm, 1), BANYAN_VTPM_FAILED);
+        EXPECT_TRUE(machine.saw("store-failed", "damaged")) << machine.describe();
+        EXPECT_TRUE(machine.power(0));
+    }
+    std::filesystem::rename(copy, path);
+}
+
+std::string text_of(const cbor_item_t *item)
+{
+    return {reinterpret_cast<const char *>(cbor_string_handle(item)), cbor_string_length(item)};
+}
+Bytes bytes_of(const cbor_item_t *item)
+{
+    return {cbor_bytestring_handle(item), cbor_bytestring_handle(item) + cbor_bytestring_length(item)};
+}
+
+banyan_report_facts some_facts()
+{
+    banyan_report_facts facts{};
+    facts.size = sizeof(facts);
+    facts.kind = BANYAN_REPORT_RECEIPT;
+    facts.domain = 3;
+    facts.instance = 1;
+    facts.flags = 0x12345;
+    facts.insecure = BANYAN_INSECURE_DMA_DRAIN | BANYAN_INSECURE_DEBUG;
+    facts.start_count = 7;
+    facts.launch_count = 70000;
+    std::memset(facts.digest, 0xd1, sizeof(facts.digest));
+    std::memset(facts.hypervisor, 0x47, sizeof(facts.hypervisor));
+    facts.nonce_size = 20;
+    std::memset(facts.nonce, 0x99, facts.nonce_size);
+    std::strcpy(facts.name, "vm3");
+    return facts;
+}
+
+banyan_status sign(banyan_vtpm *vtpm, std::uint32_t slot, const banyan_report_facts &facts, Bytes &out)
+{
+    banyan_status status = banyan_vtpm_sign(vtpm, slot, &facts);
+    std::uint32_t size = 0;
+    out.resize(BANYAN_REPORT_MAX);
+    if (status == 0) {
+        while ((status = banyan_vtpm_sign_poll(vtpm, slot, out.data(), &size)) == BANYAN_BUSY) {
+            std::this_thread::sleep_for(std::chrono::microseconds(100));
+        }
+    }
+    out.resize(size);
+    return status;
+}
+
+TEST_F(APlatform, SignsAReportThatItsKeyVerifies)
+{
+    Machine machine(options());
+    ASSERT_EQ(machine.status, 0) << machine.why;
+    const banyan_report_facts facts = some_facts();
+    Bytes message;
+    ASSERT_EQ(sign(machine.vtpm, 31, facts, message), 0);
+
+    cbor_load_result loaded{};
+    ASSERT_FALSE(message.empty());
+    EXPECT_EQ(message[0], 0xd2) << "tag 18, which this libcbor does not read";
+    cbor_item_t *parts = cbor_load(message.data() + 1, message.size() - 1, &loaded);
+    ASSERT_NE(parts, nullptr) << loaded.error.code << " at " << loaded.error.position;
+    EXPECT_EQ(loaded.read, message.size() - 1);
+    ASSERT_TRUE(cbor_isa_array(parts) && cbor_array_size(parts) == 4);
+    cbor_item_t **part = cbor_array_handle(parts);
+    const Bytes head = bytes_of(part[0]);
+    const Bytes body = bytes_of(part[2]);
+    const Bytes raw = bytes_of(part[3]);
+    EXPECT_EQ(head, (Bytes{0xa1, 0x01, 0x38, 0x22})) << "{1: -35}";
+    EXPECT_EQ(cbor_map_size(part[1]), 0U);
+    ASSERT_EQ(raw.size(), 96U);
+
+    Bytes signed_text{0x84, 0x6a, 'S', 'i', 'g', 'n', 'a', 't', 'u', 'r', 'e', '1', 0x44};
+    signed_text.insert(signed_text.end(), head.begin(), head.end());
+    signed_text.insert(signed_text.end(), {0x40, 0x59, static_cast<std::uint8_t>(body.size() >> 8),
+                                           static_cast<std::uint8_t>(body.size())});
+    signed_text.insert(signed_text.end(), body.begin(), body.end());
+    ECDSA_SIG *pair = ECDSA_SIG_new();
+    ECDSA_SIG_set0(pair, BN_bin2bn(raw.data(), 48, nullptr), BN_bin2bn(raw.data() + 48, 48, nullptr));
+    unsigned char *der = nullptr;
+    const int der_size = i2d_ECDSA_SIG(pair, &der);
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    EXPECT_EQ(EVP_DigestVerifyInit(context, nullptr, EVP_sha384(), nullptr, key_), 1);
+    EXPECT_EQ(EVP_DigestVerify(context, der, static_cast<std::size_t>(der_size), signed_text.data(), signed_text.size()),
+              1);
+    EVP_MD_CTX_free(context);
+    OPENSSL_free(der);
+    ECDSA_SIG_free(pair);
+
+    cbor_item_t *map = cbor_load(body.data(), body.size(), &loaded);
+    ASSERT_TRUE(map != nullptr && cbor_isa_map(map));
+    ASSERT_EQ(cbor_map_size(map), 16U);
+    const std::vector<std::string> keys{"schema", "kind",   "machine",    "class",      "domain", "name",
+                                        "instance", "start", "launch",     "descriptor", "hypervisor", "flags",
+                                        "insecure", "ek",    "iak",        "nonce"};
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+        const cbor_pair &entry = cbor_map_handle(map)[i];
+        EXPECT_EQ(text_of(entry.key), keys[i]);
+        const auto number = [&] { return cbor_get_int(entry.value); };
+        if (keys[i] == "schema") {
+            EXPECT_EQ(number(), 1U);
+        } else if (keys[i] == "kind") {
+            EXPECT_EQ(number(), 1U);
+        } else if (keys[i] == "machine") {
+            EXPECT_EQ(bytes_of(entry.value), machine_id_);
+        } else if (keys[i] == "class") {
+            EXPECT_EQ(text_of(entry.value), "machine");
+        } else if (keys[i] == "domain") {
+            EXPECT_EQ(number(), 3U);
+        } else if (keys[i] == "name") {
+            EXPECT_EQ(text_of(entry.value), "vm3");
+        } else if (keys[i] == "launch") {
+            EXPECT_EQ(number(), 70000U);
+        } else if (keys[i] == "descriptor") {
+            EXPECT_EQ(bytes_of(entry.value), Bytes(48, 0xd1));
+        } else if (keys[i] == "insecure") {
+            ASSERT_EQ(cbor_array_size(entry.value), 2U);
+            EXPECT_EQ(text_of(cbor_array_handle(entry.value)[0]), "debug");
+            EXPECT_EQ(text_of(cbor_array_handle(entry.value)[1]), "dma-drain");
+        } else if (keys[i] == "iak") {
+            std::ifstream file(instance_file(folder_, 1, "iak"), std::ios::binary);
+            EXPECT_EQ(bytes_of(entry.value), Bytes((std::istreambuf_iterator<char>(file)), {}));
+            EXPECT_EQ(cbor_bytestring_length(entry.value), 50U);
+        } else if (keys[i] == "ek") {
+            EXPECT_EQ(cbor_bytestring_length(entry.value), 50U);
+        } else if (keys[i] == "nonce") {
+            EXPECT_EQ(bytes_of(entry.value), Bytes(20, 0x99));
+        }
+    }
+    cbor_decref(&map);
+    cbor_decref(&parts);
+}
+
+TEST_F(APlatform, SlotsSignIndependently)
+{
+    Machine machine(options());
+    banyan_report_facts facts = some_facts();
+    for (std::uint32_t slot = 0; slot < 32; ++slot) {
+        ASSERT_EQ(banyan_vtpm_sign(machine.vtpm, slot, &facts), 0) << slot;
+    }
+    EXPECT_LT(banyan_vtpm_sign(machine.vtpm, 0, &facts), 0) << "one at a time per slot";
+    EXPECT_LT(banyan_vtpm_sign(machine.vtpm, 32, &facts), 0);
+    facts.nonce_size = 65;
+    EXPECT_LT(banyan_vtpm_sign(machine.vtpm, 1, &facts), 0);
+    for (std::uint32_t slot = 0; slot < 32; ++slot) {
+        Bytes out(BANYAN_REPORT_MAX);
+        std::uint32_t size = 0;
+        banyan_status status = BANYAN_BUSY;
+        for (int i = 0; i < 10000 && status == BANYAN_BUSY; ++i) {
+            status = banyan_vtpm_sign_poll(machine.vtpm, slot, out.data(), &size);
+            std::this_thread::sleep_for(std::chrono::microseconds(200));
+        }
+        EXPECT_EQ(status, 0) << slot;
+        EXPECT_GT(size, 300U);
+        EXPECT_LT(banyan_vtpm_sign_poll(machine.vtpm, slot, out.data(), &size), 0) << "handed out once";
+    }
+}
+
+TEST(ATestEngine, SaysThatItIsOne)
+{
+    Machine machine({.instances = 2});
+    banyan_report_facts facts = some_facts();
+    Bytes message;
+    EXPECT_LT(sign(machine.vtpm, 0, facts, message), 0) << "no TPM was made yet";
+    ASSERT_TRUE(machine.power(1));
+    ASSERT_EQ(sign(machine.vtpm, 0, facts, message), 0);
+    const std::string text(message.begin(), message.end());
+    EXPECT_NE(text.find("eclassdtest"), std::string::npos);
+    EXPECT_NE(text.find("test-engine"), std::string::npos);
+}
+
+} // namespace
+} // namespace banyan::vtpm::testing

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Which processes the engine is made of, for tests that end some of them.
+#pragma once
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include <dirent.h>
+#include <unistd.h>
+
+namespace banyan::vtpm::testing {
+
+[[nodiscard]] inline std::vector<pid_t> children_of(pid_t parent)
+{
+    std::vector<pid_t> children;
+    DIR *proc = ::opendir("/proc");
+    while (const dirent *entry = ::readdir(proc)) {
+        const auto pid = static_cast<pid_t>(std::strtol(entry->d_name, nullptr, 10));
+        std::ifstream stat("/proc/" + std::string(entry->d_name) + "/stat");
+        std::string text;
+        if (pid > 0 && std::getline(stat, text)) {
+            const std::size_t at = text.rfind(')');
+            if (at != std::string::npos && text.size() > at + 4 && text[at + 2] != 'Z' &&
+                std::strtol(text.c_str() + at + 4, nullptr, 10) == parent) {
+                children.push_back(pid);
+            }
+        }
+    }
+    ::closedir(proc);
+    std::sort(children.begin(), children.end());
+    return children;
+}
+
+/// The zygote, when the calling process has one vTPM.
+[[nodiscard]] inline pid_t only_child()
+{
+    const auto children = children_of(::getpid());
+    return children.size() == 1 ? children.front() : -1;
+}
+
+/// The worker that was started last. The zygote's first two children are keeper and signer.
+[[nodiscard]] inline pid_t last_worker()
+{
+    const pid_t zygote = only_child();
+    const auto children = zygote > 0 ? children_of(zygote) : std::vector<pid_t>{};
+    return children.size() < 3 ? -1 : children.back();
+}
+
+} // namespace banyan::vtpm::testing
