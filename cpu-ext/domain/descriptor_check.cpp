@@ -231,6 +231,20 @@ bool msr_rule_is_good(const dt::MsrRule &rule)
     return false;
 }
 
+/// A window of one shows configuration space of a bus behind a root port of the other.
+bool windows_reach_buses(const dt::Descriptor &one, const dt::Descriptor &other, const Platform &platform)
+{
+    for (const dt::Window &window : used(one.windows, one.window_count)) {
+        for (const dt::RootPort &port : used(other.root_ports, other.root_port_count)) {
+            const dt::Window bus = ecam_of(port, platform);
+            if (overlaps(window.base, window.size, bus.base, bus.size)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 } // namespace
 
 bool in_ram(const Platform &platform, std::uint64_t hpa, std::uint64_t size)
@@ -274,7 +288,7 @@ Rule check_descriptor(const dt::Descriptor &descriptor, const Platform &platform
     return check_windows_of_platform(windows, platform);
 }
 
-Rule check_against(const dt::Descriptor &descriptor, const dt::Descriptor &other)
+Rule check_against(const dt::Descriptor &descriptor, const dt::Descriptor &other, const Platform &platform)
 {
     if ((descriptor.core_mask & other.core_mask) != 0) {
         return Rule::kOtherCores;
@@ -295,6 +309,9 @@ Rule check_against(const dt::Descriptor &descriptor, const dt::Descriptor &other
                 return Rule::kOtherWindow;
             }
         }
+    }
+    if (windows_reach_buses(descriptor, other, platform) || windows_reach_buses(other, descriptor, platform)) {
+        return Rule::kOtherWindow;
     }
     for (const dt::RootPort &mine : used(descriptor.root_ports, descriptor.root_port_count)) {
         for (const dt::RootPort &theirs : used(other.root_ports, other.root_port_count)) {

@@ -29,6 +29,13 @@ namespace banyan::domain {
 [[nodiscard]] Rule check_descriptor(const dt::Descriptor &descriptor, const Platform &platform);
 
 /// The rules between two domains. `descriptor` has passed check_descriptor(); `other` may be a draft with anything in it.
-[[nodiscard]] Rule check_against(const dt::Descriptor &descriptor, const dt::Descriptor &other);
+[[nodiscard]] Rule check_against(const dt::Descriptor &descriptor, const dt::Descriptor &other,
+                                 const Platform &platform);
+
+/// Configuration space of the bus behind a root port.
+[[nodiscard]] constexpr dt::Window ecam_of(const dt::RootPort &port, const Platform &platform)
+{
+    return {platform.ecam_base + port.secondary * kEcamBusSize, kEcamBusSize};
+}
 
 } // namespace banyan::domain

@@ -90,7 +90,7 @@ inline constexpr std::array kRules{
     RuleFact{Rule::kOtherCores, kOver, "no core belongs to another domain"},
     RuleFact{Rule::kOtherInstance, kOver, "the vTPM instance does not belong to another domain"},
     RuleFact{Rule::kOtherRam, kOver, "no physical page belongs to another domain"},
-    RuleFact{Rule::kOtherWindow, kOver, "no MMIO window belongs to another domain"},
+    RuleFact{Rule::kOtherWindow, kOver, "no MMIO window belongs to another domain or shows its buses"},
     RuleFact{Rule::kOtherRootPort, kOver, "no root port or bus belongs to another domain"},
     RuleFact{Rule::kInstance, dt::Status::kNoInstance, "the vTPM instance exists and comes up"},
 };

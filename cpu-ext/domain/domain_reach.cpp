@@ -54,9 +54,9 @@ Place place(const View &view, std::uint64_t gpa)
     return {Reach::kNone, 0};
 }
 
-/// The host's view of a closed domain: its RAM, and its devices too. A host that reached those could have them read or
-/// write the domain's RAM.
-bool belongs(const View &view, std::uint64_t hpa, std::uint64_t size)
+/// The host's view of a closed domain: its RAM, and its devices and their buses too. A host that reached those could have
+/// them read or write the domain's RAM.
+bool belongs(const View &view, const Platform &platform, std::uint64_t hpa, std::uint64_t size)
 {
     if (!closed(view.phase())) {
         return false;
@@ -72,6 +72,13 @@ bool belongs(const View &view, std::uint64_t hpa, std::uint64_t size)
     for (std::uint32_t i = 0; i < windows; ++i) {
         const dt::Window window = view.window(i);
         if (overlaps(hpa, size, window.base, window.size)) {
+            return true;
+        }
+    }
+    const std::uint32_t root_ports = view.root_port_count();
+    for (std::uint32_t i = 0; i < root_ports; ++i) {
+        const dt::Window bus = ecam_of(view.root_port(i), platform);
+        if (overlaps(hpa, size, bus.base, bus.size)) {
             return true;
         }
     }
@@ -108,7 +115,7 @@ bool DomainTable::closed_domain_has(std::uint64_t hpa, std::uint64_t size) const
 {
     for (std::uint32_t left = closed_.load(std::memory_order_acquire); left != 0; left &= left - 1) {
         const Published &published = shared_[static_cast<std::size_t>(std::countr_zero(left))].published;
-        if (published.read([=](const View &view) { return belongs(view, hpa, size); })) {
+        if (published.read([=, this](const View &view) { return belongs(view, platform_, hpa, size); })) {
             return true;
         }
     }

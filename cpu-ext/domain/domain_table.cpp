@@ -290,7 +290,7 @@ Rule DomainTable::first_broken_rule(std::uint32_t number) const
         if (other == number || domains_[other].phase == Phase::kEmpty) {
             continue;
         }
-        const Rule broken = check_against(mine, domains_[other].descriptor);
+        const Rule broken = check_against(mine, domains_[other].descriptor, platform_);
         if (broken != Rule::kNone && (first == Rule::kNone || broken < first)) {
             first = broken;
         }

@@ -71,10 +71,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
         return 0;
     }
     check_accepted(one);
-    const Rule against = check_against(one, two); // two may be anything
+    const Rule against = check_against(one, two, kMachine); // two may be anything
     if (against == Rule::kNone && check_descriptor(two, kMachine) == Rule::kNone) {
         REQUIRE((one.core_mask & two.core_mask) == 0);
-        REQUIRE(check_against(two, one) == Rule::kNone);
+        REQUIRE(check_against(two, one, kMachine) == Rule::kNone);
     }
     return 0;
 }

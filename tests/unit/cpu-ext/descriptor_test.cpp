@@ -241,7 +241,7 @@ TEST(Descriptor, TwoGoodOnesShareNothing)
 {
     for (std::uint32_t a = 1; a <= 5; ++a) {
         for (std::uint32_t b = 1; b <= 5; ++b) {
-            EXPECT_EQ(check_against(good_descriptor(a), good_descriptor(b)) == Rule::kNone, a != b);
+            EXPECT_EQ(check_against(good_descriptor(a), good_descriptor(b), kMachine) == Rule::kNone, a != b);
         }
     }
 }
@@ -252,7 +252,7 @@ TEST(Descriptor, EveryThingSharedWithAnotherDomainIsFound)
     const auto check = [&](Rule rule, auto change) {
         dt::Descriptor other = good_descriptor(2);
         change(other);
-        EXPECT_EQ(check_against(mine, other), rule);
+        EXPECT_EQ(check_against(mine, other, kMachine), rule);
     };
     check(Rule::kOtherCores, [&](auto &o) { o.core_mask |= mine.core_mask; });
     check(Rule::kOtherInstance, [&](auto &o) { o.vtpm_instance = mine.vtpm_instance; });
@@ -260,8 +260,14 @@ TEST(Descriptor, EveryThingSharedWithAnotherDomainIsFound)
     check(Rule::kOtherRam, [&](auto &o) { o.ranges[1] = {kMib, 0, 2048 * kMib}; }); // swallows it
     check(Rule::kOtherWindow,
           [&](auto &o) { o.windows[1].base = mine.windows[1].base + mine.windows[1].size - 0x1000; });
+    const auto ecam = [](const dt::Descriptor &d) { return ecam_of(d.root_ports[0], kMachine).base; };
+    check(Rule::kOtherWindow, [&](auto &o) { o.windows[0] = {ecam(mine) + 0xF'F000, 0x1000}; });
+    check(Rule::kOtherWindow, [&](auto &o) { // mine shows its bus
+        o.windows[0] = {};
+        o.window_count = 0;
+        o.root_ports[0].secondary = mine.root_ports[0].secondary;
+    });
     check(Rule::kOtherRootPort, [&](auto &o) { o.root_ports[0].devfn = mine.root_ports[0].devfn; });
-    check(Rule::kOtherRootPort, [&](auto &o) { o.root_ports[0].secondary = mine.root_ports[0].secondary; });
 }
 
 TEST(Descriptor, ADraftOfAnotherDomainMayHoldAnything)
@@ -270,7 +276,8 @@ TEST(Descriptor, ADraftOfAnotherDomainMayHoldAnything)
     for (const int fill : {0, 0x5A, 0xFF}) {
         std::memset(static_cast<void *>(&draft), fill, sizeof(draft));
         draft.core_mask = 0;
-        (void)check_against(good_descriptor(1), draft); // counts of four thousand million stay inside the tables
+        (void)check_against(good_descriptor(1), draft,
+                            kMachine); // counts of four thousand million stay inside the tables
     }
     SUCCEED();
 }

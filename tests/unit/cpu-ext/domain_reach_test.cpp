@@ -90,7 +90,9 @@ TEST(DomainReach, LastsFromSealToTheLastExit)
 TEST(DomainReach, TheHostHasNoReachIntoAClosedDomain)
 {
     Bench b;
-    const dt::Descriptor d = good_descriptor(1);
+    dt::Descriptor d = good_descriptor(1);
+    d.root_port_count = 2;
+    d.root_ports[1] = {0xF8, 99, {}};
     const auto host_reaches = [&](std::uint64_t hpa) {
         std::uint64_t out = 0;
         const Reach found = b.table.translate(0, hpa, out);
@@ -108,6 +110,8 @@ TEST(DomainReach, TheHostHasNoReachIntoAClosedDomain)
             EXPECT_EQ(host_reaches(d.windows[i].base), open);
             EXPECT_EQ(host_reaches(d.windows[i].base + d.windows[i].size - 1), open);
         }
+        EXPECT_EQ(host_reaches(0xB000'0000 + d.root_ports[0].secondary * kMib + 0x1000), open);
+        EXPECT_EQ(host_reaches(0xB000'0000 + d.root_ports[1].secondary * kMib), open) << "a bus without a window";
         EXPECT_TRUE(host_reaches(dt::kControlBase));
         EXPECT_TRUE(host_reaches(0xB000'0000));
         EXPECT_TRUE(host_reaches(0));
