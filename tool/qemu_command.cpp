@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 /// QEMU wants names of ports that are unique in the server, though no VM sees another's.
 std::string port_name(unsigned domain)
 {
-    return domain == 1 ? "banyan.evidence" : fmt::format("banyan.evidence.{}", domain);
+    return fmt::format("banyan.evidence.{}", domain);
 }
 
 /// QEMU's option syntax: a comma in a value is doubled.
