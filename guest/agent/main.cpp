@@ -15,7 +15,7 @@
 #include "guest/agent/system.hpp"
 
 // The agent: process 1 of the guest once /init has prepared the system. It answers the owner's requests on a
-// virtio-serial port; specification: docs/guest.md, section 4. It never ends: process 1 must not.
+// virtio-serial port; specification: docs/spec/agent.md. It never ends: process 1 must not.
 
 namespace banyan::agent {
 namespace {

@@ -7,7 +7,7 @@
 
 namespace banyan::agent {
 
-/// A line from the owner's side. Specification: docs/guest.md, section 4.
+/// A line from the owner's side. Specification: docs/spec/agent.md.
 struct Request {
     enum class Verb { kAttest, kPoweroff, kReboot, kPanic, kHang };
     enum class Secret { kNone, kSeal, kUnseal };
