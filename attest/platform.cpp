@@ -27,13 +27,21 @@ tl::unexpected<std::string> cannot(const char *what, const fs::path &path, std::
     return problem(std::string("cannot ") + what + " " + path.string() + ": " + std::string(why));
 }
 
+/// Absolute, without "." and without a slash at its end.
+fs::path plain(const fs::path &path)
+{
+    std::error_code error;
+    const fs::path place = fs::absolute(path, error).lexically_normal();
+    return place.has_filename() ? place : place.parent_path();
+}
+
 /// A folder beside its later place, gone with this object unless it was moved there.
 class Draft {
 public:
     static Expected<Draft> beside(const fs::path &place, unsigned mode)
     {
         std::error_code error;
-        const fs::path parent = fs::absolute(place, error).lexically_normal().parent_path();
+        const fs::path parent = place.parent_path();
         fs::create_directories(parent, error);
         std::string name = (parent / (".banyan-platform-XXXXXX")).string();
         if (::mkdtemp(name.data()) == nullptr || ::chmod(name.c_str(), mode) != 0) {
@@ -100,8 +108,7 @@ Expected<void> must_be_free(const fs::path &place)
 
 bool is_inside(const fs::path &inner, const fs::path &outer)
 {
-    const fs::path relative = fs::absolute(inner).lexically_normal().lexically_relative(
-        fs::absolute(outer).lexically_normal());
+    const fs::path relative = inner.lexically_relative(outer);
     return !relative.empty() && *relative.begin() != "..";
 }
 
@@ -149,8 +156,11 @@ std::string instance_number(unsigned instance)
     return std::string(digits.size() < 3 ? 3 - digits.size() : 0, '0') + digits;
 }
 
-Expected<void> new_platform(const PlatformOptions &options, const ManufactureInstance &manufacture)
+Expected<void> new_platform(const PlatformOptions &wanted, const ManufactureInstance &manufacture)
 {
+    PlatformOptions options = wanted;
+    options.private_folder = plain(wanted.private_folder);
+    options.public_folder = plain(wanted.public_folder);
     if (options.instances == 0 || options.instances > kInstancesMax) {
         return problem("a platform has 1 to " + std::to_string(kInstancesMax) + " instances, not " +
                        std::to_string(options.instances));
