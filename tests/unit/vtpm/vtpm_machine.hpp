@@ -111,12 +111,16 @@ public:
         const std::lock_guard lock(mutex_);
         return events_;
     }
+    /// Within two seconds: the news takes a way of its own.
     [[nodiscard]] bool saw(const std::string &kind, const std::string &text = "")
     {
-        for (const auto &event : events()) {
-            if (event.kind == kind && event.text.find(text) != std::string::npos) {
-                return true;
+        for (int i = 0; i < 2000; ++i) {
+            for (const auto &event : events()) {
+                if (event.kind == kind && event.text.find(text) != std::string::npos) {
+                    return true;
+                }
             }
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
         return false;
     }
