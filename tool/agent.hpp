@@ -7,7 +7,7 @@
 #include <vector>
 
 // What the agent in a VM says on its evidence port: lines, and once a counted run of bytes. Specification:
-// docs/spec/agent.md. Nothing of it is trusted.
+// docs/guest.md, section 4. Nothing of it is trusted.
 
 namespace banyan::tool {
 
