@@ -32,6 +32,7 @@ pvh_entry:
 // guest_entry: what a domain's boot core begins with (a descriptor's Entry). ebx = function, esi = argument.
     .globl  guest_entry
 guest_entry:
+    cld
     mov     $stacks + STACK_SIZE, %esp
     mov     %esi, guest_argument
     mov     %ebx, guest_function
