@@ -12,6 +12,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -87,15 +88,25 @@ bool Keeper::open_platform(const std::string &folder, std::string &why)
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     std::array<std::uint8_t, kStoreKeySize + 1> raw{};
     const ssize_t got = fd < 0 ? -1 : ::read(fd, raw.data(), raw.size());
-    if (fd >= 0) {
-        ::close(fd);
-    }
     if (got != static_cast<ssize_t>(kStoreKeySize)) {
         why = path + (fd < 0 ? std::string(": ") + std::strerror(errno) : ": not 32 bytes");
         return false;
     }
     std::copy_n(raw.begin(), kStoreKeySize, key_.begin());
     OPENSSL_cleanse(raw.data(), raw.size());
+    // Two machines on one folder would write over each other's state. The descriptor stays open, and with it the lock;
+    // a machine that has just ended may take a moment to let go.
+    bool locked = false;
+    for (int tries = 0; tries < 50 && !locked; ++tries) {
+        locked = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
+        if (!locked) {
+            ::usleep(100'000);
+        }
+    }
+    if (!locked) {
+        why = folder + ": another machine runs on this platform folder";
+        return false;
+    }
     for (std::uint32_t i = 0; i < kept_.size(); ++i) {
         auto store = Store::open(instance_file(folder, i, "nvstore"), key_, i);
         if (store) {
@@ -235,7 +246,7 @@ void run_keeper(int zygote, const std::string &platform, std::uint32_t instances
     Keeper keeper(zygote, instances);
     std::string why;
     if (!(platform.empty() ? keeper.make_test_key() : keeper.open_platform(platform, why))) {
-        keeper.say_hello(-static_cast<std::int32_t>(Errc::kNotFound), why);
+        keeper.say_hello(-static_cast<std::int32_t>(Errc::kBadState), why);
         quit(1);
     }
     warm_up_store();

@@ -245,6 +245,7 @@ void Instance::worker_lost()
     }
     ++counters_.restarts;
     const bool back = link_->start(true).has_value();
+    established_wanted_ = established_wanted_ || lost == Work::kResetEstablished;
     if (lost == Work::kCommand) {
         answer_error(TpmRc::kFailure);
     } else if (lost == Work::kAbandoned) {

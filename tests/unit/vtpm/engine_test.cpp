@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The chip with its real processes.
-#include <csignal>
 #include <set>
 
 #include <openssl/sha.h>
@@ -304,12 +303,7 @@ TEST(Engine, AKilledWorkerComesBackWithItsPcrs)
     for (std::uint8_t i = 1; i <= 8; ++i) {
         EXPECT_EQ(code_of(guest.command(pcr_extend(9, i))), 0U) << machine.describe();
         pcr = extended(pcr, Bytes(32, i));
-        const pid_t worker = last_worker();
-        ASSERT_GT(worker, 0);
-        ASSERT_EQ(::kill(worker, SIGKILL), 0);
-        while (last_worker() == worker) {
-            std::this_thread::sleep_for(std::chrono::microseconds(100));
-        }
+        ASSERT_TRUE(end_process(last_worker()));
         EXPECT_EQ(machine.settle(0), BANYAN_VTPM_READY);
         numbers.insert(guest.command(get_random(32)));
         EXPECT_EQ(digest_of(guest.command(pcr_read(9))), pcr);
@@ -328,7 +322,7 @@ TEST(Engine, ACommandWhoseWorkerDiesFailsAndTheNextWorks)
     ASSERT_TRUE(guest.request(0));
     guest.put(0, create_primary_rsa());
     guest.go(0);
-    ASSERT_EQ(::kill(last_worker(), SIGKILL), 0);
+    ASSERT_TRUE(end_process(last_worker()));
     EXPECT_EQ(code_of(guest.take(0)), 0x101U);
     guest.write(0, tis::Reg::kSts, tis::Sts::CommandReady::kMask);
     EXPECT_EQ(code_of(guest.command(0, get_random(4))), 0U);
@@ -348,11 +342,7 @@ TEST(Engine, AWorkerThatDiesDuringALaunchBringsNoOldPcr17Back)
                 last = machine.drtm(0, steps[static_cast<std::size_t>(i)], i == 1 ? some_block(4096) : Bytes{});
             }
             if (i == kill_after && i < 2) {
-                const pid_t worker = last_worker();
-                ASSERT_EQ(::kill(worker, SIGKILL), 0);
-                while (last_worker() == worker) {
-                    std::this_thread::sleep_for(std::chrono::microseconds(100));
-                }
+                ASSERT_TRUE(end_process(last_worker()));
             }
         }
         if (kill_after < 2) {

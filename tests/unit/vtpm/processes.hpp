@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <string>
@@ -47,6 +48,25 @@ namespace banyan::vtpm::testing {
     const pid_t zygote = only_child();
     const auto children = zygote > 0 ? children_of(zygote) : std::vector<pid_t>{};
     return children.size() < 3 ? -1 : children.back();
+}
+
+/// Ends one process and waits until it is gone. Never a group of them: kill() takes -1 for everybody, which is what the
+/// functions above say when there is none.
+[[nodiscard]] inline bool end_process(pid_t pid)
+{
+    if (pid <= 1 || ::kill(pid, SIGKILL) != 0) {
+        return false;
+    }
+    for (int i = 0; i < 50000; ++i) {
+        std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+        std::string text;
+        const std::size_t at = std::getline(stat, text) ? text.rfind(')') : std::string::npos;
+        if (at == std::string::npos || text[at + 2] == 'Z') {
+            return true;
+        }
+        ::usleep(100);
+    }
+    return false;
 }
 
 } // namespace banyan::vtpm::testing
