@@ -170,7 +170,11 @@ RunReport make_report(const Plan &plan, const SessionResult &session, const std:
         exits.push_back(session.failure->exit);
     }
     report.exit = fold(exits);
+    // Without icount QEMU's virtual clock is the host's while the server runs.
     const json virtual_ns = member(session.report, "virtual_ns");
+    const json virtual_seconds = virtual_ns.is_number() ? json(virtual_ns.get<double>() / 1e9)
+                                 : facts.host_clock     ? json(session.running_seconds)
+                                                        : json(nullptr);
     report.json = {{"schema", 1},
                    {"machine", plan.machine.name},
                    {"exit", static_cast<int>(report.exit)},
@@ -180,7 +184,8 @@ RunReport make_report(const Plan &plan, const SessionResult &session, const std:
                    {"insecure", insecure_names(session.report)},
                    {"qemu", {{"path", facts.qemu_path}, {"version", session.qemu_version}, {"sha256", facts.qemu_digest}}},
                    {"wall_seconds", facts.wall_seconds},
-                   {"virtual_seconds", virtual_ns.is_number() ? json(virtual_ns.get<double>() / 1e9) : json(nullptr)},
+                   {"virtual_seconds", virtual_seconds},
+                   {"virtual_clock", facts.host_clock ? "host" : "icount"},
                    {"evidence", facts.evidence.empty() ? json(nullptr) : json(facts.evidence)}};
     return report;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tool/run.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -155,6 +156,8 @@ public:
         facts.qemu_path = qemu.qemu.string();
         facts.qemu_digest = sha256_of_file(qemu.qemu);
         facts.wall_seconds = std::chrono::duration<double>(Clock::now() - start).count();
+        facts.host_clock = std::find(request_.qemu_arguments.begin(), request_.qemu_arguments.end(), "-icount") ==
+                           request_.qemu_arguments.end();
         const RunReport report = finish(*plan, result, verdicts, facts, *folder, evidence);
         return report.exit;
     }

@@ -28,7 +28,7 @@ protected:
         }
     }
 
-    RunReport report() { return make_report(plan_, session_, verdicts_, {"/q", "aa", 1.5, "/ev"}); }
+    RunReport report() { return make_report(plan_, session_, verdicts_, {"/q", "aa", 1.5, true, "/ev"}); }
 
     BuildFolder build_;
     Plan plan_;
