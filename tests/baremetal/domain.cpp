@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include <initializer_list>
-
 #include "tests/baremetal/lib/domain.hpp"
 
 // The life of a domain, as the hypervisor and everyone else beside it sees it.

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 
 // The processor, as the tests use it. Sections are those of the AMD64 Architecture Programmer's Manual.
 
