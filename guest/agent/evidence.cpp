@@ -2,7 +2,6 @@
 #include "guest/agent/evidence.hpp"
 
 #include <cstdio>
-
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -72,7 +71,8 @@ std::string seal()
 std::string unseal()
 {
     std::string reason;
-    if (!try_run(kFolder, {"/usr/bin/tpm2_unseal", "-Q", "-c", kSecret, "-p", std::string("pcr:") + kSecretBank, "-o", "secret"},
+    if (!try_run(kFolder,
+                 {"/usr/bin/tpm2_unseal", "-Q", "-c", kSecret, "-p", std::string("pcr:") + kSecretBank, "-o", "secret"},
                  reason)) {
         return "refused " + reason + "\n";
     }

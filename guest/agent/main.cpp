@@ -3,9 +3,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <string>
-
 #include <fcntl.h>
+#include <string>
 #include <sys/reboot.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -30,8 +29,7 @@ void say(const std::string &line)
     std::fflush(stdout);
 }
 
-class Port
-{
+class Port {
 public:
     explicit Port(const std::string &path) : fd_(::open(path.c_str(), O_RDWR | O_CLOEXEC))
     {

@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-
 #include <dirent.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -18,8 +17,7 @@
 namespace banyan::agent {
 namespace {
 
-class Fd
-{
+class Fd {
 public:
     explicit Fd(int fd) : fd_(fd) {}
     ~Fd()

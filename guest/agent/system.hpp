@@ -12,8 +12,7 @@
 namespace banyan::agent {
 
 /// A step failed; what() is one line for the owner.
-class Failed : public std::runtime_error
-{
+class Failed : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
@@ -34,8 +33,7 @@ std::string random_bytes(std::size_t count);
 std::string find_port(const std::string &name, unsigned timeout_ms);
 
 /// The domain's own page, through /dev/mem: it is no RAM, so STRICT_DEVMEM lets it pass.
-class OwnPage
-{
+class OwnPage {
 public:
     OwnPage();
     ~OwnPage();

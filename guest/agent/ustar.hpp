@@ -7,8 +7,7 @@
 namespace banyan::agent {
 
 /// A tar archive of regular files (POSIX.1-2017, pax, ustar Interchange Format); the same files give the same bytes.
-class Ustar
-{
+class Ustar {
 public:
     /// `name` has at most 99 characters.
     void add(std::string_view name, std::string_view content);

@@ -9,12 +9,14 @@
 
 namespace banyan::guest {
 
-template <typename T> T own_read(std::uint32_t offset)
+template <typename T>
+T own_read(std::uint32_t offset)
 {
     return *reinterpret_cast<volatile T *>(static_cast<std::uintptr_t>(dt::kOwnPageBase) + offset);
 }
 
-template <typename T> void own_write(std::uint32_t offset, T value)
+template <typename T>
+void own_write(std::uint32_t offset, T value)
 {
     *reinterpret_cast<volatile T *>(static_cast<std::uintptr_t>(dt::kOwnPageBase) + offset) = value;
 }

@@ -14,7 +14,8 @@ constexpr std::size_t kRsdpSize = 36;
 constexpr std::size_t kMcfgEntries = kTableHeader + 8;
 constexpr std::size_t kMcfgEntry = 16;
 
-template <typename T> T get(Bytes bytes, std::size_t offset)
+template <typename T>
+T get(Bytes bytes, std::size_t offset)
 {
     T value{};
     __builtin_memcpy(&value, bytes.data() + offset, sizeof(T));

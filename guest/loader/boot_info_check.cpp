@@ -14,11 +14,8 @@ using boot::Extent;
 
 // What the loader itself writes or runs in; nothing it is told of may lie there.
 constexpr Extent kOwn[] = {
-    {boot::kZeroPage, 0x1000},
-    {boot::kCommandLine, 0x1000},
-    {boot::kPageTables, 0x8000},
-    {boot::kSlb, boot::kSlbSize},
-    {boot::kBootInfo, sizeof(BootInfo)},
+    {boot::kZeroPage, 0x1000},    {boot::kCommandLine, 0x1000},        {boot::kPageTables, 0x8000},
+    {boot::kSlb, boot::kSlbSize}, {boot::kBootInfo, sizeof(BootInfo)},
 };
 
 bool is_zero(const E820 &entry)
@@ -183,7 +180,8 @@ BootInfoFault check_boot_info(const BootInfo &info)
             }
         }
     }
-    const Extent in_ram[] = {info.kernel, info.command_line, {boot::kZeroPage, boot::kPageTables + 0x8000 - boot::kZeroPage}};
+    const Extent in_ram[] = {
+        info.kernel, info.command_line, {boot::kZeroPage, boot::kPageTables + 0x8000 - boot::kZeroPage}};
     for (const Extent &extent : in_ram) {
         if (!lies_in(info, extent, E820Type::kRam)) {
             return BootInfoFault::kNotRam;

@@ -12,9 +12,9 @@ namespace banyan::loader {
 inline constexpr std::uint64_t kFourGiB = 0x1'0000'0000;
 inline constexpr std::uint64_t kRamEndMax = 0xB000'0000; // where ECAM begins on q35
 inline constexpr std::uint64_t kHighRamEnd = 1ull << 46;
-inline constexpr std::uint64_t kKernelMax = 0x400'0000;  // 64 MiB
-inline constexpr std::uint64_t kCommandLineMax = 2047;   // what x86 Linux keeps (COMMAND_LINE_SIZE - 1)
-inline constexpr std::uint64_t kRsdpMin = 20;            // ACPI 1.0's, the shortest
+inline constexpr std::uint64_t kKernelMax = 0x400'0000; // 64 MiB
+inline constexpr std::uint64_t kCommandLineMax = 2047;  // what x86 Linux keeps (COMMAND_LINE_SIZE - 1)
+inline constexpr std::uint64_t kRsdpMin = 20;           // ACPI 1.0's, the shortest
 
 enum class BootInfoFault : std::uint8_t {
     kNone,

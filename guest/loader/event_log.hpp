@@ -22,8 +22,7 @@ enum class Alg : std::uint16_t {
 
 /// A crypto-agile event log. TCG PC Client Platform Firmware Profile 1.05, section 10. Zeroes the whole area first:
 /// readers stop at the first empty event. What does not fit is refused, never cut.
-class EventLog
-{
+class EventLog {
 public:
     explicit EventLog(std::span<std::uint8_t> area);
 

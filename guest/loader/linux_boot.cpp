@@ -10,14 +10,16 @@ namespace {
 
 using namespace zero_page;
 
-template <typename T> T get(Bytes bytes, std::size_t offset)
+template <typename T>
+T get(Bytes bytes, std::size_t offset)
 {
     T value{};
     __builtin_memcpy(&value, bytes.data() + offset, sizeof(T));
     return value;
 }
 
-template <typename T> void put(std::span<std::uint8_t> bytes, std::size_t offset, T value)
+template <typename T>
+void put(std::span<std::uint8_t> bytes, std::size_t offset, T value)
 {
     __builtin_memcpy(bytes.data() + offset, &value, sizeof(T));
 }

@@ -30,11 +30,11 @@ extern const std::uint8_t loader_vectors[];
 namespace banyan::loader {
 namespace {
 
-constexpr std::uint32_t kMsrVmCr = 0xC001'0114;     // APM 2, 15.30.1
-constexpr std::uint64_t kVmCrLaunchBits = 0b111;    // DPD, R_INIT, DIS_A20M
-constexpr std::uint32_t kPolls = 50'000'000;        // tens of seconds: a TPM that takes longer is broken
-constexpr std::uint32_t kLocality = 2;              // the dynamic OS's: may extend 17 and 18
-constexpr std::uint64_t kLargePage = 0x83;          // present, writable, 2 MiB
+constexpr std::uint32_t kMsrVmCr = 0xC001'0114;  // APM 2, 15.30.1
+constexpr std::uint64_t kVmCrLaunchBits = 0b111; // DPD, R_INIT, DIS_A20M
+constexpr std::uint32_t kPolls = 50'000'000;     // tens of seconds: a TPM that takes longer is broken
+constexpr std::uint32_t kLocality = 2;           // the dynamic OS's: may extend 17 and 18
+constexpr std::uint64_t kLargePage = 0x83;       // present, writable, 2 MiB
 
 boot::BootInfo info; // the private copy: inside the launch window, out of reach for any device
 
@@ -119,9 +119,11 @@ Bytes bytes_at(const boot::Extent &extent)
 struct Ecam {
     std::uint64_t base;
 
-    template <typename T> volatile T &at(std::uint8_t bus, std::uint8_t devfn, std::uint32_t offset)
+    template <typename T>
+    volatile T &at(std::uint8_t bus, std::uint8_t devfn, std::uint32_t offset)
     {
-        return *reinterpret_cast<volatile T *>(base + (std::uint64_t{bus} << 20) + (std::uint64_t{devfn} << 12) + offset);
+        return *reinterpret_cast<volatile T *>(base + (std::uint64_t{bus} << 20) + (std::uint64_t{devfn} << 12) +
+                                               offset);
     }
     std::uint8_t read8(std::uint8_t bus, std::uint8_t devfn, std::uint32_t offset)
     {
@@ -173,8 +175,7 @@ void reset_functions(const ConfigSpace &space)
 
 using VtpmTis = Tis<TisPage>;
 
-class Measurer
-{
+class Measurer {
 public:
     Measurer(Tpm<VtpmTis> &tpm, EventLog &log) : tpm_(tpm), log_(log) {}
 
@@ -218,7 +219,8 @@ void measure_all()
     Measurer measurer(tpm, log);
 
     // SKINIT has extended PCR 17 with these very bytes; here they are only told to the log's readers.
-    measurer.record(boot::kPcrCode, boot::kEventSkinit, boot::kTextSkinit, digests_of(Bytes(slb_start, slb_measured_end)));
+    measurer.record(boot::kPcrCode, boot::kEventSkinit, boot::kTextSkinit,
+                    digests_of(Bytes(slb_start, slb_measured_end)));
     measurer.measure(boot::kPcrCode, boot::kTextKernel, bytes_at(info.kernel));
     measurer.measure(boot::kPcrCode, boot::kTextInitrd, bytes_at(info.initrd));
     measurer.measure(boot::kPcrCode, boot::kTextCommandLine, bytes_at(info.command_line));
@@ -312,9 +314,9 @@ void loader_main()
 
     __builtin_memcpy(reinterpret_cast<void *>(boot::kKernelRun), kernel.data() + layout.code_offset, layout.code_size);
     place_command_line();
-    make_boot_params(std::span<std::uint8_t, zero_page::kSize>(reinterpret_cast<std::uint8_t *>(boot::kZeroPage),
-                                                               zero_page::kSize),
-                     kernel, layout, info);
+    make_boot_params(
+        std::span<std::uint8_t, zero_page::kSize>(reinterpret_cast<std::uint8_t *>(boot::kZeroPage), zero_page::kSize),
+        kernel, layout, info);
     make_page_tables();
     lift_launch_window();
     put("loader: entering Linux\n");

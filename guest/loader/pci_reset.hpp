@@ -25,7 +25,7 @@ inline constexpr std::uint8_t kExpress = 0x10;
 inline constexpr std::uint32_t kDeviceCapabilities = 0x04;
 inline constexpr std::uint32_t kDeviceControl = 0x08;
 inline constexpr std::uint32_t kDeviceStatus = 0x0A;
-inline constexpr std::uint32_t kCanReset = 1u << 28;   // function-level reset
+inline constexpr std::uint32_t kCanReset = 1u << 28; // function-level reset
 inline constexpr std::uint16_t kInitiateReset = 1u << 15;
 inline constexpr std::uint16_t kTransactionsPending = 1u << 5;
 } // namespace pci
@@ -56,8 +56,8 @@ inline const char *describe(PciFault fault)
 }
 
 /// Config: read8, read16, read32(bus, devfn, offset), write16(bus, devfn, offset, value), pause().
-template <typename Config> class PciReset
-{
+template <typename Config>
+class PciReset {
 public:
     PciReset(Config &config, std::uint32_t polls) : config_(config), polls_(polls) {}
 
@@ -89,15 +89,19 @@ private:
             return PciFault::kBridge;
         }
         const std::uint32_t express = find_express();
-        if (express == 0 || (config_.read32(at_.bus, at_.devfn, express + pci::kDeviceCapabilities) & pci::kCanReset) == 0) {
+        if (express == 0 ||
+            (config_.read32(at_.bus, at_.devfn, express + pci::kDeviceCapabilities) & pci::kCanReset) == 0) {
             return PciFault::kNoReset;
         }
         write16(pci::kCommand, 0);
         if (!wait([&] { return (read16(express + pci::kDeviceStatus) & pci::kTransactionsPending) == 0; })) {
             return PciFault::kPending;
         }
-        write16(express + pci::kDeviceControl, static_cast<std::uint16_t>(read16(express + pci::kDeviceControl) | pci::kInitiateReset));
-        if (!wait([&] { return read16(pci::kVendor) != pci::kAbsent && (read16(pci::kCommand) & pci::kBusMaster) == 0; })) {
+        write16(express + pci::kDeviceControl,
+                static_cast<std::uint16_t>(read16(express + pci::kDeviceControl) | pci::kInitiateReset));
+        if (!wait([&] {
+                return read16(pci::kVendor) != pci::kAbsent && (read16(pci::kCommand) & pci::kBusMaster) == 0;
+            })) {
             return PciFault::kNotReset;
         }
         return PciFault::kNone;
@@ -118,7 +122,8 @@ private:
         return 0;
     }
 
-    template <typename Condition> bool wait(Condition condition)
+    template <typename Condition>
+    bool wait(Condition condition)
     {
         for (std::uint32_t left = polls_; left != 0; --left, config_.pause()) {
             if (condition()) {

@@ -44,8 +44,8 @@ const char *describe(TisFault fault);
 
 /// One locality of a TPM. Mmio: read8(offset), read32(offset), write8(offset, value), pause().
 /// Every wait ends after `polls` looks at a register; there is no clock here.
-template <typename Mmio> class Tis
-{
+template <typename Mmio>
+class Tis {
 public:
     Tis(Mmio &mmio, std::uint32_t polls) : mmio_(mmio), polls_(polls) {}
 

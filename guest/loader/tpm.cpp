@@ -14,8 +14,7 @@ constexpr std::uint32_t kPcrExtend = 0x182;
 constexpr std::uint32_t kCapPcrs = 5;
 constexpr std::uint32_t kPassword = 0x4000'0009; // TPM_RS_PW
 
-class Reader
-{
+class Reader {
 public:
     explicit Reader(Bytes bytes) : bytes_(bytes) {}
 

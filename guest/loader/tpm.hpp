@@ -16,8 +16,7 @@ namespace banyan::loader {
 inline constexpr std::size_t kTpmBuffer = 512;
 
 /// A command under construction.
-class TpmCommand
-{
+class TpmCommand {
 public:
     TpmCommand(std::uint16_t tag, std::uint32_t code);
 
@@ -63,8 +62,8 @@ struct TpmFault {
 };
 
 /// The TPM as the loader uses it. After a fault nothing may be booted: a PCR may lack a measurement.
-template <typename Transport> class Tpm
-{
+template <typename Transport>
+class Tpm {
 public:
     explicit Tpm(Transport &transport) : transport_(transport) {}
 
@@ -111,8 +110,8 @@ private:
             return {.transport = fault};
         }
         answer = Bytes(response_).first(size);
-        const std::uint32_t code = std::uint32_t{answer[6]} << 24 | std::uint32_t{answer[7]} << 16 |
-                                   std::uint32_t{answer[8]} << 8 | answer[9];
+        const std::uint32_t code =
+            std::uint32_t{answer[6]} << 24 | std::uint32_t{answer[7]} << 16 | std::uint32_t{answer[8]} << 8 | answer[9];
         return {.code = code};
     }
 

@@ -36,15 +36,15 @@ struct Sha384Rules {
     static constexpr std::size_t kBlock = 128;
     static constexpr std::size_t kDigest = 48;
     static constexpr std::size_t kWords = 8;
-    static constexpr std::array<Word, kWords> kInitial{
-        0xCBBB9D5DC1059ED8, 0x629A292A367CD507, 0x9159015A3070DD17, 0x152FECD8F70E5939,
-        0x67332667FFC00B31, 0x8EB44A8768581511, 0xDB0C2E0D64F98FA7, 0x47B5481DBEFA4FA4};
+    static constexpr std::array<Word, kWords> kInitial{0xCBBB9D5DC1059ED8, 0x629A292A367CD507, 0x9159015A3070DD17,
+                                                       0x152FECD8F70E5939, 0x67332667FFC00B31, 0x8EB44A8768581511,
+                                                       0xDB0C2E0D64F98FA7, 0x47B5481DBEFA4FA4};
     static void compress(Word *state, const std::uint8_t *blocks, std::size_t count);
 };
 
 /// One running hash. update() any number of times, then finish() once.
-template <typename Rules> class Hash
-{
+template <typename Rules>
+class Hash {
 public:
     using Digest = std::array<std::uint8_t, Rules::kDigest>;
 

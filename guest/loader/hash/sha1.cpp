@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "guest/loader/hash/digest.hpp"
 #include "guest/loader/hash/compress.hpp"
+#include "guest/loader/hash/digest.hpp"
 #include "guest/loader/hash/words.hpp"
 
 // FIPS 180-4, 6.1.2. Five rounds a step: after five the working variables are back in their places, so none is moved.
@@ -26,13 +26,15 @@ struct Parity2 {
 };
 
 template <typename F>
-inline void round(std::uint32_t a, std::uint32_t &b, std::uint32_t c, std::uint32_t d, std::uint32_t &e, std::uint32_t w)
+inline void round(std::uint32_t a, std::uint32_t &b, std::uint32_t c, std::uint32_t d, std::uint32_t &e,
+                  std::uint32_t w)
 {
     e += std::rotl(a, 5) + F::mix(b, c, d) + F::kConstant + w;
     b = std::rotl(b, 30);
 }
 
-template <typename F> inline void twenty(std::uint32_t *s, const std::uint32_t *w)
+template <typename F>
+inline void twenty(std::uint32_t *s, const std::uint32_t *w)
 {
     std::uint32_t a = s[0], b = s[1], c = s[2], d = s[3], e = s[4];
     for (unsigned t = 0; t < 20; t += 5) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "guest/loader/hash/digest.hpp"
 #include "guest/loader/hash/compress.hpp"
+#include "guest/loader/hash/digest.hpp"
 #include "guest/loader/hash/words.hpp"
 
 // FIPS 180-4, 6.2.2. Eight rounds a step: after eight the working variables are back in their places, so none is moved.

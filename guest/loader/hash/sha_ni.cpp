@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "guest/loader/hash/compress.hpp"
-
 #include <immintrin.h>
 
+#include "guest/loader/hash/compress.hpp"
 #include "guest/loader/hash/digest.hpp"
 
 // Intel SDM volume 2, SHA1RNDS4, SHA256RNDS2 and their neighbours. This file alone is built with vector registers.
@@ -31,7 +30,8 @@ void store(void *to, __m128i value)
     _mm_storeu_si128(static_cast<__m128i *>(to), value);
 }
 
-template <int Kind> void five_groups(__m128i &abcd, __m128i &e, __m128i (&m)[4])
+template <int Kind>
+void five_groups(__m128i &abcd, __m128i &e, __m128i (&m)[4])
 {
 #pragma GCC unroll 5
     for (unsigned i = 5 * Kind; i < 5 * Kind + 5; ++i) {
@@ -40,8 +40,8 @@ template <int Kind> void five_groups(__m128i &abcd, __m128i &e, __m128i (&m)[4])
         abcd = _mm_sha1rnds4_epu32(abcd, e, Kind);
         e = before;
         if (i < 16) {
-            m[i % 4] = _mm_sha1msg2_epu32(
-                _mm_xor_si128(_mm_sha1msg1_epu32(m[i % 4], m[(i + 1) % 4]), m[(i + 2) % 4]), m[(i + 3) % 4]);
+            m[i % 4] = _mm_sha1msg2_epu32(_mm_xor_si128(_mm_sha1msg1_epu32(m[i % 4], m[(i + 1) % 4]), m[(i + 2) % 4]),
+                                          m[(i + 3) % 4]);
         }
     }
 }
@@ -99,8 +99,8 @@ void sha256_sha_ni(std::uint32_t *state, const std::uint8_t *blocks, std::size_t
             abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(kw, 0x0E));
             if (i < 12) {
                 const __m128i w7 = _mm_alignr_epi8(m[(i + 3) % 4], m[(i + 2) % 4], 4);
-                m[i % 4] = _mm_sha256msg2_epu32(
-                    _mm_add_epi32(_mm_sha256msg1_epu32(m[i % 4], m[(i + 1) % 4]), w7), m[(i + 3) % 4]);
+                m[i % 4] = _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(m[i % 4], m[(i + 1) % 4]), w7),
+                                                m[(i + 3) % 4]);
             }
         }
         abef = _mm_add_epi32(abef, abef_before);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include "guest/loader/acpi_mcfg.hpp"
+
 #include <cstring>
 #include <functional>
 #include <string>
@@ -7,14 +9,14 @@
 #include <gtest/gtest.h>
 
 #include "banyan/arch/boot_info.hpp"
-#include "guest/loader/acpi_mcfg.hpp"
 
 namespace banyan::loader {
 namespace {
 
 using Buffer = std::vector<std::uint8_t>;
 
-template <typename T> void put(Buffer &bytes, std::size_t at, T value)
+template <typename T>
+void put(Buffer &bytes, std::size_t at, T value)
 {
     std::memcpy(bytes.data() + at, &value, sizeof(value));
 }
@@ -93,9 +95,7 @@ const Hostile kHostile[] = {
     {"over_the_vtpm", [](auto &b) { put(b, kMcfg + 44, std::uint64_t{0xFD00'0000}), b[kMcfg + 55] = 0x1D; }},
 };
 
-class EveryHostileTable : public testing::TestWithParam<Hostile>
-{
-};
+class EveryHostileTable : public testing::TestWithParam<Hostile> {};
 
 TEST_P(EveryHostileTable, IsRefused)
 {

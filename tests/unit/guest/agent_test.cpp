@@ -31,8 +31,9 @@ TEST(AgentRequest, UnderstandsEveryVerb)
 
 TEST(AgentRequest, RefusesEverythingElse)
 {
-    for (const char *line : {"", "attest", "attest ", "attest 0", "attest 0g", "attest 00FF", "attest 00  seal", "attest 00 ",
-                             "attest 00 steal", "attest  00", "poweroff ", "Poweroff", " hang", "rm -rf /"}) {
+    for (const char *line :
+         {"", "attest", "attest ", "attest 0", "attest 0g", "attest 00FF", "attest 00  seal", "attest 00 ",
+          "attest 00 steal", "attest  00", "poweroff ", "Poweroff", " hang", "rm -rf /"}) {
         EXPECT_FALSE(parse_request(line)) << line;
     }
     EXPECT_TRUE(parse_request("attest " + std::string(128, 'a')));

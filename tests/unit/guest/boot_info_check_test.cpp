@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include "guest/loader/boot_info_check.hpp"
+
 #include <functional>
 #include <string>
 
 #include <gtest/gtest.h>
-
-#include "guest/loader/boot_info_check.hpp"
 
 namespace banyan::loader {
 namespace {
@@ -71,7 +71,10 @@ const Hostile kHostile[] = {
     {"ram_unaligned", BootInfoFault::kRamEnd, [](auto &i) { i.ram_end += 1; }},
     {"log_elsewhere", BootInfoFault::kLog, [](auto &i) { i.log.base -= 0x1000; }},
     {"log_large", BootInfoFault::kLog, [](auto &i) { i.log.size += 1; }},
-    {"log_over_slb", BootInfoFault::kLog, [](auto &i) { i.log = {boot::kSlb, boot::kSlbSize}; }},
+    {"log_over_slb", BootInfoFault::kLog,
+     [](auto &i) {
+         i.log = {boot::kSlb, boot::kSlbSize};
+     }},
     {"e820_none", BootInfoFault::kE820Count, [](auto &i) { i.e820_count = 0; }},
     {"e820_many", BootInfoFault::kE820Count, [](auto &i) { i.e820_count = boot::kMaxE820 + 1; }},
     {"e820_huge", BootInfoFault::kE820Count, [](auto &i) { i.e820_count = 0xFFFF'FFFF; }},
@@ -84,20 +87,31 @@ const Hostile kHostile[] = {
     {"e820_reserved", BootInfoFault::kE820Entry, [](auto &i) { i.e820[2].reserved = 1; }},
     {"e820_overlap", BootInfoFault::kE820Order, [](auto &i) { i.e820[0].size += 1; }},
     {"e820_descends", BootInfoFault::kE820Order, [](auto &i) { std::swap(i.e820[0], i.e820[1]); }},
-    {"ram_in_legacy_hole", BootInfoFault::kE820Ram, [](auto &i) { i.e820[2] = {0x9'0000, 0x2'0000, E820Type::kRam, 0}; }},
+    {"ram_in_legacy_hole", BootInfoFault::kE820Ram,
+     [](auto &i) {
+         i.e820[2] = {0x9'0000, 0x2'0000, E820Type::kRam, 0};
+     }},
     {"ram_over_log", BootInfoFault::kE820Ram, [](auto &i) { i.e820[3].size += 1; }},
     {"ram_over_mmio", BootInfoFault::kE820Ram, [](auto &i) { i.e820[5].type = E820Type::kRam; }},
     {"ram_beyond_physical", BootInfoFault::kE820Ram,
-     [](auto &i) { i.e820[5] = {kHighRamEnd - 0x1000, 0x2000, E820Type::kRam, 0}; }},
+     [](auto &i) {
+         i.e820[5] = {kHighRamEnd - 0x1000, 0x2000, E820Type::kRam, 0};
+     }},
     {"log_type", BootInfoFault::kLogType, [](auto &i) { i.e820[4].type = E820Type::kReserved; }},
     {"kernel_empty", BootInfoFault::kKernel, [](auto &i) { i.kernel.size = 0; }},
     {"kernel_large", BootInfoFault::kKernel, [](auto &i) { i.kernel.size = kKernelMax + 1; }},
     {"kernel_huge", BootInfoFault::kKernel, [](auto &i) { i.kernel.size = kHuge; }},
     {"kernel_wraps", BootInfoFault::kKernel, [](auto &i) { i.kernel.base = kHuge - 0xFFF; }},
     {"kernel_unaligned", BootInfoFault::kKernel, [](auto &i) { i.kernel.base += 1; }},
-    {"kernel_low", BootInfoFault::kKernel, [](auto &i) { i.kernel = {0x5'0000, 0x1000}; }},
+    {"kernel_low", BootInfoFault::kKernel,
+     [](auto &i) {
+         i.kernel = {0x5'0000, 0x1000};
+     }},
     {"kernel_mmio", BootInfoFault::kKernel, [](auto &i) { i.kernel.base = 0xFED4'0000; }},
-    {"kernel_into_log", BootInfoFault::kKernel, [](auto &i) { i.kernel = {kLog - 0x1000, 0x1001}; }},
+    {"kernel_into_log", BootInfoFault::kKernel,
+     [](auto &i) {
+         i.kernel = {kLog - 0x1000, 0x1001};
+     }},
     {"kernel_in_gap", BootInfoFault::kNotRam,
      [](auto &i) {
          i.e820[3] = {boot::kHighStart, boot::kKernelRaw, E820Type::kRam, 0}; // ends 1 MiB into the kernel
@@ -107,9 +121,18 @@ const Hostile kHostile[] = {
     {"initrd_none_with_base", BootInfoFault::kInitrd, [](auto &i) { i.initrd.size = 0; }},
     {"initrd_wraps", BootInfoFault::kInitrd, [](auto &i) { i.initrd.size = kHuge - i.initrd.base + 1; }},
     {"initrd_high", BootInfoFault::kInitrd, [](auto &i) { i.initrd.base = kFourGiB; }},
-    {"initrd_low", BootInfoFault::kInitrd, [](auto &i) { i.initrd = {boot::kSlb, 0x1000}; }},
-    {"initrd_over_kernel", BootInfoFault::kOverlap, [](auto &i) { i.initrd = {i.kernel.base + 0x1000, 0x1000}; }},
-    {"initrd_around_kernel", BootInfoFault::kOverlap, [](auto &i) { i.initrd = {i.kernel.base - 0x1000, 32 << 20}; }},
+    {"initrd_low", BootInfoFault::kInitrd,
+     [](auto &i) {
+         i.initrd = {boot::kSlb, 0x1000};
+     }},
+    {"initrd_over_kernel", BootInfoFault::kOverlap,
+     [](auto &i) {
+         i.initrd = {i.kernel.base + 0x1000, 0x1000};
+     }},
+    {"initrd_around_kernel", BootInfoFault::kOverlap,
+     [](auto &i) {
+         i.initrd = {i.kernel.base - 0x1000, 32 << 20};
+     }},
     {"command_line_long", BootInfoFault::kCommandLine, [](auto &i) { i.command_line.size = kCommandLineMax + 1; }},
     {"command_line_huge", BootInfoFault::kCommandLine, [](auto &i) { i.command_line.size = kHuge; }},
     {"command_line_high", BootInfoFault::kCommandLine, [](auto &i) { i.command_line.base = kHuge; }},
@@ -117,8 +140,10 @@ const Hostile kHostile[] = {
     {"command_line_over_slb", BootInfoFault::kOverlap, [](auto &i) { i.command_line.base = boot::kSlb + 4; }},
     {"command_line_over_info", BootInfoFault::kOverlap, [](auto &i) { i.command_line.base = boot::kBootInfo + 8; }},
     {"command_line_over_copy", BootInfoFault::kOverlap, [](auto &i) { i.command_line.base = boot::kCommandLine; }},
-    {"command_line_over_tables", BootInfoFault::kOverlap, [](auto &i) { i.command_line.base = boot::kPageTables + 64; }},
-    {"command_line_over_zero_page", BootInfoFault::kOverlap, [](auto &i) { i.command_line.base = boot::kZeroPage - 8; }},
+    {"command_line_over_tables", BootInfoFault::kOverlap,
+     [](auto &i) { i.command_line.base = boot::kPageTables + 64; }},
+    {"command_line_over_zero_page", BootInfoFault::kOverlap,
+     [](auto &i) { i.command_line.base = boot::kZeroPage - 8; }},
     {"command_line_over_acpi", BootInfoFault::kOverlap, [](auto &i) { i.command_line.base = boot::kAcpi - 8; }},
     {"command_line_in_nvs", BootInfoFault::kNotRam, [](auto &i) { i.command_line.base = 0x9'0000; }},
     {"acpi_elsewhere", BootInfoFault::kAcpi, [](auto &i) { i.acpi.base += 0x1000; }},
@@ -127,12 +152,12 @@ const Hostile kHostile[] = {
     {"acpi_huge", BootInfoFault::kAcpi, [](auto &i) { i.acpi.size = kHuge; }},
     {"acpi_type", BootInfoFault::kAcpiType, [](auto &i) { i.e820[1].type = E820Type::kReserved; }},
     {"own_memory_no_ram", BootInfoFault::kNotRam,
-     [](auto &i) { i.e820[0] = {boot::kBootInfo, boot::kAcpi - boot::kBootInfo, E820Type::kRam, 0}; }},
+     [](auto &i) {
+         i.e820[0] = {boot::kBootInfo, boot::kAcpi - boot::kBootInfo, E820Type::kRam, 0};
+     }},
 };
 
-class EveryHostileBootInfo : public testing::TestWithParam<Hostile>
-{
-};
+class EveryHostileBootInfo : public testing::TestWithParam<Hostile> {};
 
 TEST_P(EveryHostileBootInfo, IsRefusedForItsReason)
 {

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include "guest/loader/event_log.hpp"
+
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -6,7 +8,6 @@
 #include <gtest/gtest.h>
 
 #include "banyan/arch/boot_info.hpp"
-#include "guest/loader/event_log.hpp"
 
 namespace banyan::loader {
 namespace {
@@ -39,8 +40,8 @@ TEST(EventLog, BeginsWithTheSpecIdEventOfThreeAlgorithms)
     EXPECT_EQ(word(area, 28), log.size() - 32);
     EXPECT_EQ(std::memcmp(area.data() + 32, "Spec ID Event03\0", 16), 0);
     const std::vector<std::uint8_t> rest(area.begin() + 48, area.begin() + static_cast<std::ptrdiff_t>(log.size()));
-    const std::vector<std::uint8_t> expected{0, 0, 0, 0,  0, 2, 0, 2,  3,    0, 0, 0,  4, 0, 20, 0,
-                                             0xB, 0, 32, 0,  0xC, 0, 48, 0,  0};
+    const std::vector<std::uint8_t> expected{0, 0,  0, 0,   0, 2,  0, 2,   3, 0,  0, 0, 4,
+                                             0, 20, 0, 0xB, 0, 32, 0, 0xC, 0, 48, 0, 0};
     EXPECT_EQ(rest, expected);
     EXPECT_EQ(log.size(), kHeader);
 }

@@ -31,12 +31,14 @@ std::vector<std::uint8_t> by_openssl(const EVP_MD *algorithm, Bytes data)
     return digest;
 }
 
-template <typename Array> std::vector<std::uint8_t> vector_of(const Array &array)
+template <typename Array>
+std::vector<std::uint8_t> vector_of(const Array &array)
 {
     return {array.begin(), array.end()};
 }
 
-template <typename H> std::vector<std::uint8_t> in_pieces(Bytes data, std::size_t piece)
+template <typename H>
+std::vector<std::uint8_t> in_pieces(Bytes data, std::size_t piece)
 {
     H hash;
     while (!data.empty()) {

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include "guest/loader/linux_boot.hpp"
+
 #include <cstring>
 #include <functional>
 #include <string>
@@ -7,19 +9,20 @@
 #include <gtest/gtest.h>
 
 #include "guest/loader/boot_info_check.hpp"
-#include "guest/loader/linux_boot.hpp"
 
 namespace banyan::loader {
 namespace {
 
 using namespace zero_page;
 
-template <typename T> void put(std::vector<std::uint8_t> &bytes, std::size_t at, T value)
+template <typename T>
+void put(std::vector<std::uint8_t> &bytes, std::size_t at, T value)
 {
     std::memcpy(bytes.data() + at, &value, sizeof(value));
 }
 
-template <typename T, typename Container> T get(const Container &bytes, std::size_t at)
+template <typename T, typename Container>
+T get(const Container &bytes, std::size_t at)
 {
     T value{};
     std::memcpy(&value, bytes.data() + at, sizeof(value));
@@ -115,9 +118,7 @@ const Bad kBad[] = {
     {"init_size", KernelFault::kInitSize, [](auto &k) { put(k, kInitSize, kCodeSize - 1); }},
 };
 
-class EveryBadKernel : public testing::TestWithParam<Bad>
-{
-};
+class EveryBadKernel : public testing::TestWithParam<Bad> {};
 
 TEST_P(EveryBadKernel, IsRefusedForItsReason)
 {
@@ -149,9 +150,7 @@ const Place kPlaces[] = {
     {"command_line", KernelFault::kCommandLineTooLong, [](auto &, auto &l) { l.cmdline_size = 2046; }},
 };
 
-class EveryPlacement : public testing::TestWithParam<Place>
-{
-};
+class EveryPlacement : public testing::TestWithParam<Place> {};
 
 TEST_P(EveryPlacement, IsJudged)
 {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include "guest/loader/pci_reset.hpp"
+
 #include <array>
 #include <cstring>
 #include <map>
 
 #include <gtest/gtest.h>
-
-#include "guest/loader/pci_reset.hpp"
 
 namespace banyan::loader {
 namespace {
@@ -17,7 +17,7 @@ constexpr std::uint32_t kExpressAt = 0x84;
 struct Function {
     std::array<std::uint8_t, 256> bytes{};
     unsigned resets = 0;
-    unsigned pending = 0;     // looks until its transactions have ended
+    unsigned pending = 0; // looks until its transactions have ended
     bool stays_master = false;
     bool stays_away = false;
     bool gone = false;
@@ -126,9 +126,7 @@ const Stubborn kStubborn[] = {
     {"stays_away", PciFault::kNotReset, [](Function &f) { f.stays_away = true; }},
 };
 
-class EveryStubbornFunction : public testing::TestWithParam<Stubborn>
-{
-};
+class EveryStubbornFunction : public testing::TestWithParam<Stubborn> {};
 
 TEST_P(EveryStubbornFunction, IsReportedWithinTheBound)
 {

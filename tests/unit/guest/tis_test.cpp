@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include "guest/loader/tis.hpp"
+
 #include <cstdint>
 #include <vector>
 
 #include <gtest/gtest.h>
-
-#include "guest/loader/tis.hpp"
 
 namespace banyan::loader {
 namespace {
@@ -25,7 +25,7 @@ Buffer answer_of(std::size_t size)
 /// Registers of one locality, PTP 6.5.2, and the ways in which a TPM can be slow or broken.
 struct FakeTpm {
     std::uint32_t burst_size = 64;
-    unsigned slow = 0;         // looks at a register before a change shows
+    unsigned slow = 0; // looks at a register before a change shows
     bool absent = false;
     bool other_active = false; // a lower locality holds the TPM until seized
     bool never_grants = false;
@@ -47,9 +47,10 @@ struct FakeTpm {
 
     std::size_t command_size() const
     {
-        return command.size() < 6 ? 6u
-                                  : static_cast<std::size_t>(command[2]) << 24 | static_cast<std::size_t>(command[3]) << 16 |
-                                        static_cast<std::size_t>(command[4]) << 8 | command[5];
+        return command.size() < 6
+                   ? 6u
+                   : static_cast<std::size_t>(command[2]) << 24 | static_cast<std::size_t>(command[3]) << 16 |
+                         static_cast<std::size_t>(command[4]) << 8 | command[5];
     }
 
     std::uint8_t read8(std::uint32_t offset)
@@ -75,7 +76,8 @@ struct FakeTpm {
         if (ready && command.empty()) {
             status |= tis::kStsCommandReady;
         }
-        if (!done && !command.empty() && (insatiable || (command.size() < command_size() && command.size() < swallow))) {
+        if (!done && !command.empty() &&
+            (insatiable || (command.size() < command_size() && command.size() < swallow))) {
             status |= tis::kStsExpect;
         }
         if (done && !never_answers && given < answer.size()) {
@@ -208,9 +210,7 @@ const Broken kBroken[] = {
     {"answer_larger_than_the_buffer", TisFault::kBadAnswer, [](FakeTpm &t) { t.answer = answer_of(65); }},
 };
 
-class EveryBrokenTpm : public testing::TestWithParam<Broken>
-{
-};
+class EveryBrokenTpm : public testing::TestWithParam<Broken> {};
 
 TEST_P(EveryBrokenTpm, IsReportedWithinTheBound)
 {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include "guest/loader/tpm.hpp"
+
 #include <deque>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "banyan/arch/boot_info.hpp"
-#include "guest/loader/tpm.hpp"
 
 namespace banyan::loader {
 namespace {
@@ -13,8 +14,9 @@ namespace {
 using Buffer = std::vector<std::uint8_t>;
 
 // Answers that libtpms 0.9.2 gave to these commands.
-const Buffer kFourBanks{0x80, 0x01, 0, 0, 0, 0x2B, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 4, 0, 4, 3, 0xFF, 0xFF, 0xFF, 0, 0xB, 3,
-                        0xFF, 0xFF, 0xFF, 0, 0xC, 3, 0xFF, 0xFF, 0xFF, 0, 0xD, 3, 0xFF, 0xFF, 0xFF};
+const Buffer kFourBanks{0x80, 0x01, 0,   0, 0,    0x2B, 0,    0,    0,    0,    0,    0,    0,   0,    5,
+                        0,    0,    0,   4, 0,    4,    3,    0xFF, 0xFF, 0xFF, 0,    0xB,  3,   0xFF, 0xFF,
+                        0xFF, 0,    0xC, 3, 0xFF, 0xFF, 0xFF, 0,    0xD,  3,    0xFF, 0xFF, 0xFF};
 const Buffer kExtended{0x80, 0x02, 0, 0, 0, 0x13, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0};
 const Buffer kBadLocality{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x09, 0x07};
 
@@ -46,7 +48,8 @@ TEST(LoaderTpm, ExtendCarriesThreeDigestsUnderAnEmptyPassword)
     digests.sha384.fill(3);
     TpmCommand command = pcr_extend_command(17, digests);
     const Bytes bytes = command.bytes();
-    const Buffer head{0x80, 2, 0, 0, 0, 137, 0, 0, 1, 0x82, 0, 0, 0, 17, 0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 4};
+    const Buffer head{0x80, 2,    0, 0, 0, 137, 0, 0, 1, 0x82, 0, 0, 0, 17, 0, 0, 0,
+                      9,    0x40, 0, 0, 9, 0,   0, 0, 0, 0,    0, 0, 0, 3,  0, 4};
     ASSERT_EQ(bytes.size(), 137u);
     EXPECT_EQ(Buffer(bytes.begin(), bytes.begin() + 33), head);
     EXPECT_EQ(bytes[33], 1);
