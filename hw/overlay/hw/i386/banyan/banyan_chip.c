@@ -69,7 +69,14 @@ static banyan_status op_instance_on(void *opaque, uint32_t domain,
         return BANYAN_OK; /* the table reports that the instance failed */
     }
     rc = banyan_vtpm_bind(chip->vtpm, domain, instance);
-    return rc ? rc : banyan_vtpm_power_on(chip->vtpm, instance);
+    if (rc) {
+        return rc;
+    }
+    rc = banyan_vtpm_power_on(chip->vtpm, instance);
+    if (rc) {
+        banyan_vtpm_unbind(chip->vtpm, domain);
+    }
+    return rc;
 }
 
 static void op_instance_off(void *opaque, uint32_t domain, uint32_t instance)

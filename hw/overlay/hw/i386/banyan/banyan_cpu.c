@@ -106,6 +106,21 @@ BanyanMsr banyan_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *val)
     return BANYAN_MSR_IS_FAULT;
 }
 
+/* What RDMSR of the register that ECX names gives. */
+static uint64_t present_value(CPUX86State *env)
+{
+    target_ulong eax = env->regs[R_EAX];
+    target_ulong edx = env->regs[R_EDX];
+    uint64_t value;
+
+    helper_rdmsr(env);
+    value = (uint32_t)env->regs[R_EAX] |
+            ((uint64_t)(uint32_t)env->regs[R_EDX] << 32);
+    env->regs[R_EAX] = eax;
+    env->regs[R_EDX] = edx;
+    return value;
+}
+
 BanyanMsr banyan_wrmsr(CPUX86State *env, uint32_t msr, uint64_t *val)
 {
     uint32_t core = env_archcpu(env)->apic_id;
@@ -138,8 +153,13 @@ BanyanMsr banyan_wrmsr(CPUX86State *env, uint32_t msr, uint64_t *val)
     trace_banyan_msr(core, env->domain.active, msr, 1, action);
     switch (action) {
     case BANYAN_MSR_PASS:
-        *val = (*val & mask) | (fixed & ~mask);
-        return mask ? BANYAN_MSR_IS_PLAIN : BANYAN_MSR_IS_DONE;
+        if (mask == 0) {
+            return BANYAN_MSR_IS_DONE;
+        }
+        if (~mask) {
+            *val = (*val & mask) | (present_value(env) & ~mask);
+        }
+        return BANYAN_MSR_IS_PLAIN;
     case BANYAN_MSR_CONSTANT:
         return BANYAN_MSR_IS_DONE;
     case BANYAN_MSR_FAULT:

@@ -21,6 +21,7 @@
 #include "hw/pci/pci_bus.h"
 #include "hw/pci/pci_device.h"
 #include "hw/pci/pci_host.h"
+#include "hw/qdev-core.h"
 #include "hw/virtio/virtio-bus.h"
 #include "banyan_internal.h"
 #include "trace.h"
@@ -42,6 +43,8 @@ typedef struct DomainView {
 
 /* What is behind one root port: the host's, until a domain owns it. */
 typedef struct PortView {
+    PCIDevice *port;
+    uint32_t owner;
     MemoryRegion root;
     MemoryRegion host;
     MemoryRegion domain[BANYAN_MAX_DOMAINS + 1];
@@ -107,6 +110,18 @@ static const MemoryRegionOps msi_ops = {
     .impl = { .min_access_size = 1, .max_access_size = 8 },
 };
 
+/* The root port on bus 0 that a bus lies behind; NULL for bus 0 itself. */
+static PCIDevice *root_port_of(PCIBus *bus)
+{
+    PCIDevice *port = NULL;
+
+    while (!pci_bus_is_root(bus)) {
+        port = pci_bridge_get_device(bus);
+        bus = pci_get_bus(port);
+    }
+    return port;
+}
+
 static PortView *port_view(PCIDevice *port)
 {
     PortView *p = ports[port->devfn];
@@ -114,6 +129,7 @@ static PortView *port_view(PCIDevice *port)
 
     if (!p) {
         p = ports[port->devfn] = g_new0(PortView, 1);
+        p->port = port;
         memory_region_init(&p->root, OBJECT(port), "banyan-dma-port",
                            UINT64_MAX);
         memory_region_init_alias(&p->host, OBJECT(port), "banyan-dma-host",
@@ -133,13 +149,28 @@ static PortView *port_view(PCIDevice *port)
 
 static AddressSpace *dma_address_space(PCIBus *bus, void *opaque, int devfn)
 {
-    PCIDevice *port = NULL;
+    PCIDevice *port = root_port_of(bus);
 
-    while (!pci_bus_is_root(bus)) {
-        port = pci_bridge_get_device(bus);
-        bus = pci_get_bus(port);
-    }
     return port ? &port_view(port)->as : &host_as;
+}
+
+/*
+ * Functions behind an owned root port are configured by the owner's cores
+ * alone; the port itself by nobody until the domain is deleted.
+ */
+static bool config_allowed(PCIDevice *pci_dev)
+{
+    PCIDevice *port = root_port_of(pci_get_bus(pci_dev));
+    unsigned asks = current_cpu ? X86_CPU(current_cpu)->env.domain.active : 0;
+    uint32_t owner;
+
+    if (!port) {
+        return asks == 0 &&
+               banyan_domains_of_root_port(dma_chip->domains,
+                                           pci_dev->devfn) == 0;
+    }
+    owner = banyan_domains_of_root_port(dma_chip->domains, port->devfn);
+    return asks == owner;
 }
 
 static const PCIIOMMUOps dma_ops = {
@@ -149,6 +180,22 @@ static const PCIIOMMUOps dma_ops = {
 void banyan_dma_update(void)
 {
     unsigned d, i, devfn;
+
+    /* Nothing that one owner began may end in the next one's memory. */
+    for (devfn = 0; devfn < PCI_DEVFN_MAX; devfn++) {
+        PortView *p = ports[devfn];
+
+        if (p) {
+            uint32_t owner = banyan_domains_of_root_port(dma_chip->domains,
+                                                         devfn);
+
+            if (p->owner != owner) {
+                bus_cold_reset(BUS(pci_bridge_get_sec_bus(
+                    PCI_BRIDGE(p->port))));
+                p->owner = owner;
+            }
+        }
+    }
 
     memory_region_transaction_begin();
     for (d = 1; d <= BANYAN_MAX_DOMAINS; d++) {
@@ -160,7 +207,9 @@ void banyan_dma_update(void)
                         banyan_domains_range(dma_chip->domains, d, i, &gpa,
                                              &hpa, &size) == BANYAN_OK;
 
-            memory_region_set_enabled(&view[d].range[i], used);
+            memory_region_set_enabled(&view[d].range[i],
+                used && banyan_domains_ram(dma_chip->domains, d, gpa, size,
+                                           &hpa) == BANYAN_OK);
             memory_region_set_enabled(&view[d].hole[i], used);
             if (used) {
                 memory_region_set_size(&view[d].range[i], size);
@@ -173,8 +222,7 @@ void banyan_dma_update(void)
     }
     for (devfn = 0; devfn < PCI_DEVFN_MAX; devfn++) {
         if (ports[devfn]) {
-            uint32_t owner = banyan_domains_of_root_port(dma_chip->domains,
-                                                         devfn);
+            uint32_t owner = ports[devfn]->owner;
 
             memory_region_set_enabled(&ports[devfn]->host, owner == 0);
             for (d = 1; d <= BANYAN_MAX_DOMAINS; d++) {
@@ -259,6 +307,7 @@ bool banyan_dma_init(BanyanChip *chip)
     address_space_init(&host_as, &view[0].root, "banyan-dma-host");
     if (host) {
         pci_setup_iommu(PCI_HOST_BRIDGE(host)->bus, &dma_ops, NULL);
+        pci_host_config_filter = config_allowed;
     }
     if (fw_cfg) {
         fw_cfg->dma_as = &host_as;
