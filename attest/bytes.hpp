@@ -49,20 +49,20 @@ inline bool same(View a, View b)
 
 #define ATTEST_TRY_CAT2(a, b) a##b
 #define ATTEST_TRY_CAT(a, b) ATTEST_TRY_CAT2(a, b)
-#define ATTEST_TRY_IMPL(tmp, decl, expr)                                                                     \
-    auto tmp = (expr);                                                                                       \
-    if (!tmp) {                                                                                              \
-        return ::banyan::attest::problem(std::move(tmp).error());                                            \
-    }                                                                                                        \
+#define ATTEST_TRY_IMPL(tmp, decl, expr)                                                                               \
+    auto tmp = (expr);                                                                                                 \
+    if (!tmp) {                                                                                                        \
+        return ::banyan::attest::problem(std::move(tmp).error());                                                      \
+    }                                                                                                                  \
     decl = *std::move(tmp)
 
 /// ATTEST_TRY(auto header, parse_header(bytes));  binds the value or returns the error.
 #define ATTEST_TRY(decl, expr) ATTEST_TRY_IMPL(ATTEST_TRY_CAT(attest_try_, __LINE__), decl, expr)
 
 /// The same for Expected<void>.
-#define ATTEST_CHECK(expr)                                                                                   \
-    do {                                                                                                     \
-        if (auto attest_checked = (expr); !attest_checked) {                                                 \
-            return ::banyan::attest::problem(std::move(attest_checked).error());                             \
-        }                                                                                                    \
+#define ATTEST_CHECK(expr)                                                                                             \
+    do {                                                                                                               \
+        if (auto attest_checked = (expr); !attest_checked) {                                                           \
+            return ::banyan::attest::problem(std::move(attest_checked).error());                                       \
+        }                                                                                                              \
     } while (false)

@@ -11,7 +11,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "the log is little-endian");
 
-constexpr std::uint32_t kNoAction = 3; // EV_NO_ACTION, table 14
+constexpr std::uint32_t kNoAction = 3;                          // EV_NO_ACTION, table 14
 constexpr std::string_view kSignature{"Spec ID Event03\0", 16}; // TCG_EfiSpecIDEvent, 10.4.5.1
 constexpr std::size_t kEventsMax = 4096;
 constexpr std::size_t kSha1Size = 20;
@@ -74,8 +74,8 @@ Expected<std::vector<Bank>> parse_spec_id(View data)
         ATTEST_TRY(const std::uint16_t size, cursor.number<std::uint16_t>());
         const auto bank = static_cast<Bank>(algorithm);
         if (!is_bank(algorithm) || size != digest_size(bank) || std::ranges::find(banks, bank) != banks.end()) {
-            return problem("its header names algorithm " + std::to_string(algorithm) + " with " +
-                           std::to_string(size) + " bytes, which is unknown, wrong or repeated");
+            return problem("its header names algorithm " + std::to_string(algorithm) + " with " + std::to_string(size) +
+                           " bytes, which is unknown, wrong or repeated");
         }
         banks.push_back(bank);
     }

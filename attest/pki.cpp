@@ -232,8 +232,7 @@ bool verify_es384(EVP_PKEY *key, View data, View signature)
         unsigned char *der = nullptr;
         const int size = i2d_ECDSA_SIG(parts.get(), &der);
         const Owned<EVP_MD_CTX, EVP_MD_CTX_free> context(EVP_MD_CTX_new());
-        good = size > 0 && context &&
-               EVP_DigestVerifyInit(context.get(), nullptr, EVP_sha384(), nullptr, key) == 1 &&
+        good = size > 0 && context && EVP_DigestVerifyInit(context.get(), nullptr, EVP_sha384(), nullptr, key) == 1 &&
                EVP_DigestVerify(context.get(), der, static_cast<std::size_t>(size), data.data(), data.size()) == 1;
         OPENSSL_free(der);
     }

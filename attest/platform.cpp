@@ -4,11 +4,11 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "attest/evidence.hpp"
 
@@ -186,9 +186,8 @@ Expected<void> new_platform(const PlatformOptions &wanted, const ManufactureInst
     ATTEST_TRY(const Subject authority, ca.intermediate.subject());
     const std::string &cls = authority.platform_class;
     ATTEST_TRY(const Key platform_key, new_signing_key());
-    ATTEST_TRY(const Certificate platform,
-               issue({std::string(kPlatformCommonName), cls, {}}, Role::kPlatform, platform_key.get(),
-                     {&ca.intermediate, ca.intermediate_key.get()}));
+    ATTEST_TRY(const Certificate platform, issue({std::string(kPlatformCommonName), cls, {}}, Role::kPlatform,
+                                                 platform_key.get(), {&ca.intermediate, ca.intermediate_key.get()}));
     StoreKeyBytes store_key{};
     if (RAND_priv_bytes(store_key.data(), static_cast<int>(store_key.size())) != 1) {
         return problem("no random numbers for store.key: " + openssl_errors());
@@ -221,8 +220,8 @@ Expected<void> new_platform(const PlatformOptions &wanted, const ManufactureInst
         const fs::path folder = out / "instances" / instance_number(i);
         ATTEST_TRY(const Key iak, public_key_from_der(made.keys.iak));
         ATTEST_TRY(const std::string ak_pem, public_key_to_pem(iak.get()));
-        ATTEST_CHECK(write_new_file(in / "instances" / (instance_number(i) + ".names"), view_of(made.names_json),
-                                    kPrivateFile));
+        ATTEST_CHECK(
+            write_new_file(in / "instances" / (instance_number(i) + ".names"), view_of(made.names_json), kPrivateFile));
         ATTEST_CHECK(make_folder(folder, 0755));
         ATTEST_CHECK(write_new_file(folder / "ek.crt", made.certificates.ek, kPublicFile));
         ATTEST_CHECK(write_new_file(folder / "ek-rsa.crt", made.certificates.ek_rsa, kPublicFile));

@@ -35,9 +35,9 @@ struct ManufacturedInstance {
 };
 
 /// Makes the TPM and its state file instances/NNN.nvstore below `private_folder`.
-using ManufactureInstance = std::function<Expected<ManufacturedInstance>(
-    const std::filesystem::path &private_folder, unsigned instance, const StoreKeyBytes &store_key,
-    const CertifyInstance &certify)>;
+using ManufactureInstance =
+    std::function<Expected<ManufacturedInstance>(const std::filesystem::path &private_folder, unsigned instance,
+                                                 const StoreKeyBytes &store_key, const CertifyInstance &certify)>;
 
 struct PlatformOptions {
     std::filesystem::path private_folder;

@@ -130,8 +130,8 @@ Expected<Quote> parse_quote(View message)
     keep_tss2_quiet();
     TPMS_ATTEST attest{};
     std::size_t offset = 0;
-    if (message.empty() || Tss2_MU_TPMS_ATTEST_Unmarshal(message.data(), message.size(), &offset, &attest) !=
-                               TSS2_RC_SUCCESS) {
+    if (message.empty() ||
+        Tss2_MU_TPMS_ATTEST_Unmarshal(message.data(), message.size(), &offset, &attest) != TSS2_RC_SUCCESS) {
         return problem("not a TPMS_ATTEST");
     }
     if (offset != message.size()) {
@@ -160,8 +160,8 @@ Expected<Bytes> parse_signature(View signature)
     keep_tss2_quiet();
     TPMT_SIGNATURE parsed{};
     std::size_t offset = 0;
-    if (signature.empty() || Tss2_MU_TPMT_SIGNATURE_Unmarshal(signature.data(), signature.size(), &offset,
-                                                              &parsed) != TSS2_RC_SUCCESS) {
+    if (signature.empty() ||
+        Tss2_MU_TPMT_SIGNATURE_Unmarshal(signature.data(), signature.size(), &offset, &parsed) != TSS2_RC_SUCCESS) {
         return problem("not a TPMT_SIGNATURE");
     }
     if (offset != signature.size()) {
@@ -176,8 +176,7 @@ Expected<Bytes> parse_signature(View signature)
     }
     Bytes both(2 * kCoordinate);
     std::memcpy(both.data() + kCoordinate - ecdsa.signatureR.size, ecdsa.signatureR.buffer, ecdsa.signatureR.size);
-    std::memcpy(both.data() + 2 * kCoordinate - ecdsa.signatureS.size, ecdsa.signatureS.buffer,
-                ecdsa.signatureS.size);
+    std::memcpy(both.data() + 2 * kCoordinate - ecdsa.signatureS.size, ecdsa.signatureS.buffer, ecdsa.signatureS.size);
     return both;
 }
 

@@ -109,9 +109,8 @@ Expected<std::vector<std::uint8_t>> read_slb_measured(const std::filesystem::pat
     }
     if (header.measured < sizeof(header) || header.measured > bytes.size() || header.entry >= header.measured) {
         return problem(path.string() + " is not a secure loader block: its header says entry " +
-                              std::to_string(header.entry) + ", measured length " +
-                              std::to_string(header.measured) + ", and the file has " +
-                              std::to_string(bytes.size()) + " bytes");
+                       std::to_string(header.entry) + ", measured length " + std::to_string(header.measured) +
+                       ", and the file has " + std::to_string(bytes.size()) + " bytes");
     }
     bytes.resize(header.measured);
     return bytes;

@@ -25,7 +25,7 @@ struct Report {
     Sha384 hypervisor{};
     std::uint64_t flags = 0;
     std::vector<std::string> insecure;
-    Bytes ek;  // TPM names
+    Bytes ek; // TPM names
     Bytes iak;
     Bytes nonce;
 

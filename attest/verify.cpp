@@ -37,8 +37,8 @@ Expected<void> must_equal(std::string_view what, std::uint64_t seen, std::uint64
     if (seen == expected) {
         return {};
     }
-    return problem(std::string(what) + " is " + std::to_string(seen) + ", expected " + std::to_string(expected) +
-                   " (" + std::string(meaning) + ")");
+    return problem(std::string(what) + " is " + std::to_string(seen) + ", expected " + std::to_string(expected) + " (" +
+                   std::string(meaning) + ")");
 }
 
 Expected<void> must_equal(std::string_view what, std::string_view seen, std::string_view expected,
@@ -85,7 +85,10 @@ class Verifier {
 public:
     Verifier(const EvidenceFiles &evidence, const VmReference &reference, const TrustAnchors &anchors,
              const OwnerRecord &owner)
-        : evidence_(evidence), reference_(reference), anchors_(anchors), owner_(owner)
+        : evidence_(evidence),
+          reference_(reference),
+          anchors_(anchors),
+          owner_(owner)
     {
         verdict_.name = reference.name;
         verdict_.domain = reference.domain;
@@ -99,10 +102,10 @@ public:
             Expected<void> (Verifier::*check)();
         };
         constexpr std::array kSteps{
-            Step{Link::kFiles, &Verifier::read_files}, Step{Link::kChain, &Verifier::check_chains},
-            Step{Link::kClass, &Verifier::check_class}, Step{Link::kAk, &Verifier::check_ak},
-            Step{Link::kReceipt, &Verifier::check_receipt}, Step{Link::kReport, &Verifier::check_report},
-            Step{Link::kQuote, &Verifier::check_quote}, Step{Link::kPcr, &Verifier::check_pcrs},
+            Step{Link::kFiles, &Verifier::read_files},         Step{Link::kChain, &Verifier::check_chains},
+            Step{Link::kClass, &Verifier::check_class},        Step{Link::kAk, &Verifier::check_ak},
+            Step{Link::kReceipt, &Verifier::check_receipt},    Step{Link::kReport, &Verifier::check_report},
+            Step{Link::kQuote, &Verifier::check_quote},        Step{Link::kPcr, &Verifier::check_pcrs},
             Step{Link::kEventLog, &Verifier::check_event_log}, Step{Link::kSlb, &Verifier::check_slb},
         };
         for (const Step &step : kSteps) {
@@ -181,7 +184,8 @@ private:
         for (Leaf &leaf : leaves_) {
             ATTEST_TRY(leaf.issuer, check(leaf.path, leaf.certificate));
             if (!leaf.certificate.has_role(leaf.role)) {
-                return problem(leaf.path + ", subject " + leaf.certificate.subject_text() + ", is not a certificate of " +
+                return problem(leaf.path + ", subject " + leaf.certificate.subject_text() +
+                               ", is not a certificate of " +
                                (leaf.role == Role::kEk ? "an EK" : "an attestation key") +
                                ": its extended key usage says otherwise");
             }
@@ -192,8 +196,8 @@ private:
     Expected<void> check_class()
     {
         constexpr std::string_view kMeaning = "launch evidence counts only from class machine";
-        const auto check = [&](const std::string &path, const Certificate &certificate, const Certificate &issuer)
-            -> Expected<Subject> {
+        const auto check = [&](const std::string &path, const Certificate &certificate,
+                               const Certificate &issuer) -> Expected<Subject> {
             ATTEST_TRY(const Subject by, of(path, issuer.subject()));
             ATTEST_CHECK(must_equal(path + ": the class of its issuer", by.platform_class, kClassMachine, kMeaning));
             ATTEST_TRY(Subject subject, of(path, certificate.subject()));
@@ -302,8 +306,8 @@ private:
             return problem(file("pcrs.bin") + ": it holds " + describe(pcr_file_.selections) +
                            ", but the quote covers " + describe(quote_.selections));
         }
-        return must_equal(path + ": PCR digest", quote_.pcr_digest,
-                          hash(Bank::kSha384, pcr_file_.concatenated()), "SHA-384 of the values in pcrs.bin");
+        return must_equal(path + ": PCR digest", quote_.pcr_digest, hash(Bank::kSha384, pcr_file_.concatenated()),
+                          "SHA-384 of the values in pcrs.bin");
     }
 
     Expected<void> check_pcrs()
@@ -422,8 +426,8 @@ private:
             for (unsigned pcr = 0; pcr < kPcrCount; ++pcr) {
                 const Bytes &quoted = pcr_file_.values.at(bank)[pcr];
                 if (!quoted.empty()) {
-                    ATTEST_CHECK(must_equal(path + ": its replay of " + pcr_name(pcr, bank), values[pcr], quoted,
-                                            "quoted"));
+                    ATTEST_CHECK(
+                        must_equal(path + ": its replay of " + pcr_name(pcr, bank), values[pcr], quoted, "quoted"));
                 }
             }
         }

@@ -225,9 +225,7 @@ bool Certificate::has_role(Role role) const
     if ((flags & EXFLAG_CA) != 0) {
         return false;
     }
-    const char *wanted = role == Role::kPlatform ? oid::kKpPlatformKey
-                         : role == Role::kEk     ? oid::kKpEk
-                                                 : oid::kKpAik;
+    const char *wanted = role == Role::kPlatform ? oid::kKpPlatformKey : role == Role::kEk ? oid::kKpEk : oid::kKpAik;
     const std::unique_ptr<EXTENDED_KEY_USAGE, decltype(&EXTENDED_KEY_USAGE_free)> usages(
         static_cast<EXTENDED_KEY_USAGE *>(X509_get_ext_d2i(get(), NID_ext_key_usage, nullptr, nullptr)),
         EXTENDED_KEY_USAGE_free);
@@ -245,7 +243,7 @@ Expected<const Certificate *> check_chain(const Certificate &leaf, std::span<con
     const std::unique_ptr<X509_STORE, decltype(&X509_STORE_free)> store(X509_STORE_new(), X509_STORE_free);
     const std::unique_ptr<X509_STORE_CTX, decltype(&X509_STORE_CTX_free)> context(X509_STORE_CTX_new(),
                                                                                   X509_STORE_CTX_free);
-    const auto free_stack = [](STACK_OF(X509) *stack) { sk_X509_free(stack); };
+    const auto free_stack = [](STACK_OF(X509) * stack) { sk_X509_free(stack); };
     const std::unique_ptr<STACK_OF(X509), decltype(free_stack)> untrusted(sk_X509_new_null(), free_stack);
     bool ok = store && context && untrusted;
     for (const Certificate &root : roots) {

@@ -5,12 +5,12 @@
 #include <cerrno>
 #include <cstring>
 #include <exception>
-#include <memory>
-
 #include <fcntl.h>
-#include <fmt/format.h>
+#include <memory>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <fmt/format.h>
 
 #include "attest/cbor.hpp"
 #include "attest/evidence.hpp"

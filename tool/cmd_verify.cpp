@@ -81,12 +81,14 @@ Outcome<std::vector<attest::Verdict>> verify(const VerifyRequest &request)
     }
     std::error_code error;
     if (!fs::is_directory(request.evidence, error)) {
-        return failed(Exit::kEnvironment, fmt::format("--evidence {}: there is no such folder", request.evidence.string()));
+        return failed(Exit::kEnvironment,
+                      fmt::format("--evidence {}: there is no such folder", request.evidence.string()));
     }
     if (!fs::is_regular_file(owner / "chain.pem", error)) {
-        return failed(Exit::kEnvironment,
-                      fmt::format("{} is not there: the owner's records belong into {}, or name their folder with --owner",
-                                  (owner / "chain.pem").string(), owner.string()));
+        return failed(
+            Exit::kEnvironment,
+            fmt::format("{} is not there: the owner's records belong into {}, or name their folder with --owner",
+                        (owner / "chain.pem").string(), owner.string()));
     }
     return attest::verify_folder(request.evidence, owner, *predicted, *anchors);
 }

@@ -16,9 +16,9 @@ struct VerifyRequest {
     std::filesystem::path evidence;
     std::filesystem::path machine_file;
     std::filesystem::path trust;
-    std::filesystem::path owner;            // empty: owner/ in the evidence
-    std::filesystem::path json;             // empty: none; "-": standard output, and no table
-    std::vector<std::string> accept;        // "insecure:NAME"
+    std::filesystem::path owner;     // empty: owner/ in the evidence
+    std::filesystem::path json;      // empty: none; "-": standard output, and no table
+    std::vector<std::string> accept; // "insecure:NAME"
 };
 
 /// Everything that `banyan verify` does but printing.

@@ -3,10 +3,10 @@
 
 #include <array>
 #include <cstdio>
+#include <sys/wait.h>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
-#include <sys/wait.h>
 
 #include "tests/unit/attest/machine.hpp"
 #include "tests/unit/tool/fixture.hpp"
@@ -71,8 +71,8 @@ protected:
     static fs::path trust() { return machine_->public_folder() / "manufacturer.pem"; }
     static Run verify(const fs::path &anchor, const std::string &more = "")
     {
-        return banyan("verify --evidence " + evidence().string() + " --machine " + build_->file().string() + " --trust " +
-                      anchor.string() + " " + more);
+        return banyan("verify --evidence " + evidence().string() + " --machine " + build_->file().string() +
+                      " --trust " + anchor.string() + " " + more);
     }
 
     static void expect(const Run &run, int status, const std::vector<std::string> &words)
@@ -141,7 +141,8 @@ TEST_F(Command, NamesTheCommandLineThatIsNotWhatRan)
 
 TEST_F(Command, RefusesAnotherManufacturer)
 {
-    expect(verify(stranger_->public_folder() / "manufacturer.pem"), 1, {"refused (chain)", "does not lead to a trusted root"});
+    expect(verify(stranger_->public_folder() / "manufacturer.pem"), 1,
+           {"refused (chain)", "does not lead to a trusted root"});
 }
 
 TEST_F(Command, DoesNotReadAPrivateFolder)

@@ -2,10 +2,10 @@
 // What each format's reader takes and refuses, and what a platform's folders hold.
 
 #include <functional>
+#include <sys/stat.h>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
-#include <sys/stat.h>
 
 #include "attest/cbor.hpp"
 #include "attest/event_log.hpp"
@@ -80,8 +80,8 @@ TEST(ReportPayload, TakesKeysInAnyOrderButEachOnce)
         } else if (name == "insecure") {
             ASSERT_EQ(take(reader.read_array()), 1U);
             pair.put_array(1).put_text(take(reader.read_text()));
-        } else if (name == "machine" || name == "descriptor" || name == "hypervisor" || name == "ek" ||
-                   name == "iak" || name == "nonce") {
+        } else if (name == "machine" || name == "descriptor" || name == "hypervisor" || name == "ek" || name == "iak" ||
+                   name == "nonce") {
             pair.put_bytes(take(reader.read_bytes()));
         } else {
             pair.put_unsigned(take(reader.read_unsigned()));
@@ -122,7 +122,8 @@ TEST(ReportPayload, TakesKeysInAnyOrderButEachOnce)
     expect_problem(replaced(4, CborWriter().put_text("domain").put_negative(0)), "an unsigned integer must be");
     expect_problem(replaced(5, CborWriter().put_text("name").put_text(std::string(32, 'a'))), "32 characters");
     expect_problem(replaced(5, CborWriter().put_text("name").put_text("a\nb")), "printable ASCII");
-    expect_problem(replaced(12, CborWriter().put_text("insecure").put_array(2).put_text("a").put_text("a")), "repeated");
+    expect_problem(replaced(12, CborWriter().put_text("insecure").put_array(2).put_text("a").put_text("a")),
+                   "repeated");
     expect_problem(replaced(12, CborWriter().put_text("insecure").put_array(std::size_t{1} << 40)), "elements");
     expect_problem(replaced(15, CborWriter().put_text("nonce").put_bytes({})), "0 bytes");
     expect_problem(replaced(15, CborWriter().put_text("nonce").put_bytes(Bytes(65))), "65 bytes");
@@ -371,14 +372,16 @@ TEST(Platform, CertifiesTheKeysThatTheTpmNames)
     const TemporaryFolder folder;
     const Machine machine = Machine::make(folder.path(), 2);
     for (unsigned i = 0; i < 2; ++i) {
-        const Bytes text = take(read_file(machine.private_folder() / "instances" / (instance_number(i) + ".names"), 1000));
+        const Bytes text =
+            take(read_file(machine.private_folder() / "instances" / (instance_number(i) + ".names"), 1000));
         const auto names = nlohmann::json::parse(text);
         const fs::path instance = machine.public_folder() / "instances" / instance_number(i);
         const Certificate iak = take(Certificate::from_der(take(read_file(instance / "iak.crt", 1 << 16))));
         const Certificate ek = take(Certificate::from_der(take(read_file(instance / "ek.crt", 1 << 16))));
         EXPECT_EQ(names.at("iak"), to_hex(take(iak_name(iak.key()))));
         EXPECT_EQ(names.at("ek"), to_hex(take(ek_name(ek.key()))));
-        EXPECT_TRUE(same_key(iak.key(), take(public_key_from_pem(take(read_file(instance / "ak.pem", 1 << 16)))).get()));
+        EXPECT_TRUE(
+            same_key(iak.key(), take(public_key_from_pem(take(read_file(instance / "ak.pem", 1 << 16)))).get()));
         const Subject subject = take(iak.subject());
         EXPECT_EQ(subject.common_name, "vTPM " + std::to_string(i) + " IAK");
         EXPECT_EQ(subject.platform_class, "machine");
@@ -397,8 +400,10 @@ TEST(Platform, IsNeverOverwrittenAndNeverHalfMade)
     options.private_folder = folder.path() / "a/private";
     options.public_folder = folder.path() / "a/public";
     options.instances = 1;
-    const auto broken = [](const fs::path &, unsigned, const StoreKeyBytes &, const CertifyInstance &)
-        -> Expected<ManufacturedInstance> { return problem("no TPM today"); };
+    const auto broken = [](const fs::path &, unsigned, const StoreKeyBytes &,
+                           const CertifyInstance &) -> Expected<ManufacturedInstance> {
+        return problem("no TPM today");
+    };
     expect_problem(new_platform(options, broken), "no TPM today");
     EXPECT_TRUE(fs::is_empty(folder.path() / "a"));
 

@@ -30,7 +30,8 @@ TemporaryFolder::~TemporaryFolder()
 }
 
 Machine::Machine(fs::path private_folder, fs::path public_folder)
-    : private_(std::move(private_folder)), public_(std::move(public_folder)),
+    : private_(std::move(private_folder)),
+      public_(std::move(public_folder)),
       key_(take(private_key_from_pem(take(read_file(private_ / "platform.key", 4096)))))
 {
     const PlatformFacts facts = take(read_public_platform(public_));
@@ -54,7 +55,8 @@ Bytes Machine::permanent(unsigned instance) const
     const Bytes key = take(read_file(private_ / "store.key", 32));
     vtpm::StoreKey store_key{};
     std::copy(key.begin(), key.end(), store_key.begin());
-    const auto record = vtpm::load_store(vtpm::instance_file(private_.string(), instance, "nvstore"), store_key, instance);
+    const auto record =
+        vtpm::load_store(vtpm::instance_file(private_.string(), instance, "nvstore"), store_key, instance);
     if (!record) {
         throw std::runtime_error("load_store");
     }

@@ -2,9 +2,9 @@
 // Evidence and the tools that others use: tpm2-tools write it, tpm2-tools and openssl read it.
 
 #include <cstdlib>
+#include <sys/wait.h>
 
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
 #include "banyan/arch/boot_info.hpp"
 #include "tests/unit/attest/machine.hpp"
@@ -55,8 +55,8 @@ protected:
     /// In the VM's folder, with the vTPM of the VM for tpm2-tools.
     int run_tool(const std::string &command, const std::string &out = "/dev/null")
     {
-        const std::string tcti = std::string("cmd:" BANYAN_TPM_SERVER " ") + machine_->private_folder().string() + " 1 " +
-                                 (folder_.path() / "slb").string() + " " + (vm_ / "eventlog.bin").string();
+        const std::string tcti = std::string("cmd:" BANYAN_TPM_SERVER " ") + machine_->private_folder().string() +
+                                 " 1 " + (folder_.path() / "slb").string() + " " + (vm_ / "eventlog.bin").string();
         return shell("cd " + vm_.string() + " && TPM2TOOLS_TCTI='" + tcti + "' " + command + " >" + out + " 2>" +
                      (folder_.path() / "stderr").string());
     }
@@ -92,7 +92,8 @@ TEST_F(StockTools, ReadWhatWeCollect)
     EXPECT_NE(text.find(to_hex(digest)), std::string::npos) << text;
     const std::string trust = (machine_->public_folder() / "manufacturer.pem").string();
     for (const char *file : {"iak.crt", "ek.crt", "ek-rsa.crt"}) {
-        EXPECT_EQ(run_tool("openssl verify -x509_strict -CAfile " + trust + " -untrusted ../owner/chain.pem " + file), 0)
+        EXPECT_EQ(run_tool("openssl verify -x509_strict -CAfile " + trust + " -untrusted ../owner/chain.pem " + file),
+                  0)
             << file;
     }
 }

@@ -4,10 +4,10 @@
 #include <array>
 #include <cstring>
 #include <stdexcept>
-
 #include <sys/wait.h>
-#include <tss2/tss2_mu.h>
 #include <unistd.h>
+
+#include <tss2/tss2_mu.h>
 
 #include "attest/cbor.hpp"
 #include "vtpm/chip/tpm_header.hpp"
@@ -124,7 +124,8 @@ Bytes Tpm::command(std::uint8_t locality, std::uint32_t code, const std::vector<
         size = vtpm::load_be32(response, at);
         at += 4;
     }
-    return {response.begin() + static_cast<std::ptrdiff_t>(at), response.begin() + static_cast<std::ptrdiff_t>(at + size)};
+    return {response.begin() + static_cast<std::ptrdiff_t>(at),
+            response.begin() + static_cast<std::ptrdiff_t>(at + size)};
 }
 
 void Tpm::power_on(const Bytes &permanent, std::uint16_t startup_type)
@@ -163,8 +164,7 @@ void Tpm::extend(std::uint8_t locality, unsigned pcr, const Digests &digests)
 
 Bytes Tpm::pcr_read(Bank bank, unsigned pcr)
 {
-    const Bytes out =
-        command(0, TPM2_CC_PCR_Read, {}, 0, selection_list({{bank, 1u << pcr}}).bytes());
+    const Bytes out = command(0, TPM2_CC_PCR_Read, {}, 0, selection_list({{bank, 1u << pcr}}).bytes());
     const std::size_t size = digest_size(bank);
     must(out.size() >= size, "TPM2_PCR_Read");
     return {out.end() - static_cast<std::ptrdiff_t>(size), out.end()};

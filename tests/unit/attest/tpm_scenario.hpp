@@ -35,8 +35,8 @@ public:
     Bytes raw(std::uint8_t locality, View command) { return life_.execute(locality, command); }
 
 private:
-    Bytes command(std::uint8_t locality, std::uint32_t code, const std::vector<std::uint32_t> &handles, unsigned sessions,
-                  View parameters);
+    Bytes command(std::uint8_t locality, std::uint32_t code, const std::vector<std::uint32_t> &handles,
+                  unsigned sessions, View parameters);
     vtpm::TpmLife life_;
 };
 

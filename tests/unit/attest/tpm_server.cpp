@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
-
 #include <unistd.h>
 
 #include "attest/event_log.hpp"

@@ -388,8 +388,8 @@ TEST_F(Verifier, RefusesAPlatformKeyThatPlaysCertificateAuthority)
     EvidenceFiles files = collect(world().machine, run);
     const auto chain = take(Certificate::list_from_pem(owner_record(world().machine, run).chain_pem));
     const Certificate iak = take(Certificate::from_der(files.iak_crt));
-    const Certificate forged = take(issue(take(iak.subject()), Role::kIak, iak.key(),
-                                          {&chain.back(), world().machine.platform_key()}));
+    const Certificate forged =
+        take(issue(take(iak.subject()), Role::kIak, iak.key(), {&chain.back(), world().machine.platform_key()}));
     files.iak_crt = forged.der();
     expect_refused(verify_vm(files, run.reference, world().machine.anchors(), owner_record(world().machine, run)),
                    Link::kChain, {"iak.crt", "does not lead to a trusted root"});
@@ -424,8 +424,8 @@ TEST_F(Verifier, RefusesEveryClassButMachine)
         const Machine other = Machine::make(world().folder.path() / cls, 2, ca);
         const VmRun run = plan_run(other, world().alpha, world().slb, world().nonce);
         const EvidenceFiles files = collect(other, run);
-        expect_refused(verify_vm(files, run.reference, world().machine.anchors(), owner_record(other, run)), Link::kClass,
-                       {"the class of its issuer is \"" + std::string(cls) + "\"", "\"machine\""});
+        expect_refused(verify_vm(files, run.reference, world().machine.anchors(), owner_record(other, run)),
+                       Link::kClass, {"the class of its issuer is \"" + std::string(cls) + "\"", "\"machine\""});
 
         // A certificate that says "machine" of itself, by that intermediate.
         const Certificate iak = take(Certificate::from_der(files.iak_crt));
@@ -534,8 +534,8 @@ TEST_F(Verifier, RefusesAWeakenedProtectionUnlessItIsAcceptedByName)
 
 TEST_F(Verifier, RefusesTheEvidenceOfAnEarlierRun)
 {
-    const EvidenceFiles earlier = collect(world().machine, plan_run(world().machine, world().alpha, world().slb,
-                                                                    pattern(32, 200)));
+    const EvidenceFiles earlier =
+        collect(world().machine, plan_run(world().machine, world().alpha, world().slb, pattern(32, 200)));
     const VmRun run = good_run();
     expect_refused(verify_vm(earlier, run.reference, world().machine.anchors(), owner_record(world().machine, run)),
                    Link::kReport, {"nonce is " + to_hex(pattern(32, 200)), to_hex(world().nonce)});
@@ -620,19 +620,20 @@ TEST_P(EveryFile, MayNotChange)
     EXPECT_TRUE(!verify_vm(spoiled, run.reference, anchors, owner).attested || !GetParam().every_bit);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Evidence, EveryFile,
-    ::testing::Values(FileOfEvidence{"ak_pem", &EvidenceFiles::ak_pem, false},
-                      FileOfEvidence{"quote_msg", &EvidenceFiles::quote_msg, true},
-                      FileOfEvidence{"quote_sig", &EvidenceFiles::quote_sig, true},
-                      FileOfEvidence{"pcrs_bin", &EvidenceFiles::pcrs, false}, // it has unused bytes
-                      FileOfEvidence{"nonce", &EvidenceFiles::nonce, true},
-                      FileOfEvidence{"eventlog_bin", &EvidenceFiles::event_log, false}, // its header says more than we need
-                      FileOfEvidence{"ek_crt", &EvidenceFiles::ek_crt, true},
-                      FileOfEvidence{"ek_rsa_crt", &EvidenceFiles::ek_rsa_crt, true},
-                      FileOfEvidence{"iak_crt", &EvidenceFiles::iak_crt, true},
-                      FileOfEvidence{"report_cose", &EvidenceFiles::report, true}),
-    [](const auto &one) { return std::string(one.param.name); });
+INSTANTIATE_TEST_SUITE_P(Evidence, EveryFile,
+                         ::testing::Values(FileOfEvidence{"ak_pem", &EvidenceFiles::ak_pem, false},
+                                           FileOfEvidence{"quote_msg", &EvidenceFiles::quote_msg, true},
+                                           FileOfEvidence{"quote_sig", &EvidenceFiles::quote_sig, true},
+                                           FileOfEvidence{"pcrs_bin", &EvidenceFiles::pcrs,
+                                                          false}, // it has unused bytes
+                                           FileOfEvidence{"nonce", &EvidenceFiles::nonce, true},
+                                           FileOfEvidence{"eventlog_bin", &EvidenceFiles::event_log,
+                                                          false}, // its header says more than we need
+                                           FileOfEvidence{"ek_crt", &EvidenceFiles::ek_crt, true},
+                                           FileOfEvidence{"ek_rsa_crt", &EvidenceFiles::ek_rsa_crt, true},
+                                           FileOfEvidence{"iak_crt", &EvidenceFiles::iak_crt, true},
+                                           FileOfEvidence{"report_cose", &EvidenceFiles::report, true}),
+                         [](const auto &one) { return std::string(one.param.name); });
 
 // ---- the folder
 
