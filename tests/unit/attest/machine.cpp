@@ -124,7 +124,11 @@ VmRun plan_run(const Machine &machine, const VmReference &reference, const Bytes
 
 EvidenceFiles collect(const Machine &machine, const VmRun &run)
 {
-    const Outcome outcome = testing::run(run.scenario);
+    return evidence_of(testing::run(run.scenario), run, machine.sign(run.report));
+}
+
+EvidenceFiles evidence_of(const Outcome &outcome, const VmRun &run, Bytes report)
+{
     EvidenceFiles files;
     files.folder = "evidence/" + run.reference.name;
     files.quote_msg = outcome.quote_msg;
@@ -137,7 +141,7 @@ EvidenceFiles collect(const Machine &machine, const VmRun &run)
     files.ak_pem.assign(pem.begin(), pem.end());
     files.nonce = run.nonce;
     files.event_log = encode_event_log({{kBanks.begin(), kBanks.end()}, run.events});
-    files.report = machine.sign(run.report);
+    files.report = std::move(report);
     return files;
 }
 

@@ -84,6 +84,8 @@ VmRun plan_run(const Machine &machine, const VmReference &reference, const Bytes
 
 /// Plays it and collects the folder of evidence.
 EvidenceFiles collect(const Machine &machine, const VmRun &run);
+/// As collect(), of a TPM that was reached in another way.
+EvidenceFiles evidence_of(const Outcome &outcome, const VmRun &run, Bytes report);
 OwnerRecord owner_record(const Machine &machine, const VmRun &run);
 
 void write_evidence(const std::filesystem::path &folder, const EvidenceFiles &files);

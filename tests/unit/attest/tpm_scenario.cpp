@@ -93,8 +93,8 @@ Bytes in_child(const std::function<Bytes()> &work)
     return all;
 }
 
-Bytes Tpm::command(std::uint8_t locality, std::uint32_t code, const std::vector<std::uint32_t> &handles,
-                   unsigned sessions, View parameters)
+Bytes TpmCommands::command(std::uint8_t locality, std::uint32_t code, const std::vector<std::uint32_t> &handles,
+                           unsigned sessions, View parameters)
 {
     Parameters body;
     for (const std::uint32_t handle : handles) {
@@ -109,9 +109,9 @@ Bytes Tpm::command(std::uint8_t locality, std::uint32_t code, const std::vector<
     body.raw(parameters);
     Bytes bytes = vtpm::plain_command(code, body.bytes());
     bytes[1] = sessions != 0 ? 2 : 1;
-    Bytes response = life_.execute(locality, bytes);
+    Bytes response = execute(locality, bytes);
     if (vtpm::response_code(response) == TPM2_RC_RETRY) { // once a boot, for the first key that DA protects
-        response = life_.execute(locality, bytes);
+        response = execute(locality, bytes);
     }
     if (vtpm::response_code(response) != 0) {
         throw std::runtime_error("TPM command " + std::to_string(code) + " failed with " +
@@ -128,16 +128,26 @@ Bytes Tpm::command(std::uint8_t locality, std::uint32_t code, const std::vector<
             response.begin() + static_cast<std::ptrdiff_t>(at + size)};
 }
 
+void TpmCommands::startup(std::uint16_t type)
+{
+    command(0, TPM2_CC_Startup, {}, 0, Parameters().u16(type).bytes());
+}
+
+void TpmCommands::shutdown(std::uint16_t type)
+{
+    command(0, TPM2_CC_Shutdown, {}, 0, Parameters().u16(type).bytes());
+}
+
 void Tpm::power_on(const Bytes &permanent, std::uint16_t startup_type)
 {
     must(life_.begin(permanent, {}).has_value(), "_TPM_Init");
-    command(0, TPM2_CC_Startup, {}, 0, Parameters().u16(startup_type).bytes());
+    startup(startup_type);
     must(life_.stir(), "StirRandom");
 }
 
 Bytes Tpm::power_off(bool save_state)
 {
-    command(0, TPM2_CC_Shutdown, {}, 0, Parameters().u16(save_state ? TPM2_SU_STATE : TPM2_SU_CLEAR).bytes());
+    shutdown(save_state ? TPM2_SU_STATE : TPM2_SU_CLEAR);
     Bytes permanent = life_.permanent();
     life_.end();
     return permanent;
@@ -152,7 +162,7 @@ void Tpm::hash_sequence(View data)
     must(life_.hash_end(), "TPM_IO_Hash_End");
 }
 
-void Tpm::extend(std::uint8_t locality, unsigned pcr, const Digests &digests)
+void TpmCommands::extend(std::uint8_t locality, unsigned pcr, const Digests &digests)
 {
     Parameters parameters;
     parameters.u32(kBanks.size());
@@ -162,7 +172,7 @@ void Tpm::extend(std::uint8_t locality, unsigned pcr, const Digests &digests)
     command(locality, TPM2_CC_PCR_Extend, {pcr}, 1, parameters.bytes());
 }
 
-Bytes Tpm::pcr_read(Bank bank, unsigned pcr)
+Bytes TpmCommands::pcr_read(Bank bank, unsigned pcr)
 {
     const Bytes out = command(0, TPM2_CC_PCR_Read, {}, 0, selection_list({{bank, 1u << pcr}}).bytes());
     const std::size_t size = digest_size(bank);
@@ -170,7 +180,7 @@ Bytes Tpm::pcr_read(Bank bank, unsigned pcr)
     return {out.end() - static_cast<std::ptrdiff_t>(size), out.end()};
 }
 
-Bytes Tpm::nv_read(std::uint32_t index)
+Bytes TpmCommands::nv_read(std::uint32_t index)
 {
     const Bytes area = command(0, TPM2_CC_NV_ReadPublic, {index}, 0, {});
     TPM2B_NV_PUBLIC space{};
@@ -187,7 +197,7 @@ Bytes Tpm::nv_read(std::uint32_t index)
     return all;
 }
 
-Tpm::Quoted Tpm::quote(std::uint32_t handle, View nonce, const PcrSelections &selections)
+TpmCommands::Quoted TpmCommands::quote(std::uint32_t handle, View nonce, const PcrSelections &selections)
 {
     Parameters parameters;
     parameters.u16(static_cast<std::uint16_t>(nonce.size())).raw(nonce).u16(TPM2_ALG_NULL);
@@ -198,7 +208,7 @@ Tpm::Quoted Tpm::quote(std::uint32_t handle, View nonce, const PcrSelections &se
     return {{out.begin() + 2, split}, {split, out.end()}};
 }
 
-PcrFile Tpm::read_pcrs(const PcrSelections &selections)
+PcrFile TpmCommands::read_pcrs(const PcrSelections &selections)
 {
     PcrFile file{selections, {}};
     for (const PcrSelection &one : selections) {
@@ -252,34 +262,40 @@ void play(Tpm &tpm, const Scenario &scenario)
     }
 }
 
+Outcome collect_outcome(TpmCommands &tpm, View nonce, const PcrSelections &selections)
+{
+    Outcome outcome;
+    const TpmCommands::Quoted quoted = tpm.quote(vtpm::kIakHandle, nonce, selections);
+    outcome.quote_msg = quoted.message;
+    outcome.quote_sig = quoted.signature;
+    outcome.pcrs = encode_pcr_file(tpm.read_pcrs(selections));
+    outcome.ek_crt = tpm.nv_read(vtpm::kEkP384CertificateIndex);
+    outcome.ek_rsa_crt = tpm.nv_read(vtpm::kEkRsaCertificateIndex);
+    outcome.iak_crt = tpm.nv_read(vtpm::kIakCertificateIndex);
+    return outcome;
+}
+
 Outcome run(const Scenario &scenario)
 {
+    constexpr std::array kParts{&Outcome::quote_msg, &Outcome::quote_sig,  &Outcome::pcrs,
+                                &Outcome::ek_crt,    &Outcome::ek_rsa_crt, &Outcome::iak_crt};
     const Bytes packed = in_child([&] {
         Tpm tpm;
         play(tpm, scenario);
-        const Tpm::Quoted quoted = tpm.quote(vtpm::kIakHandle, scenario.nonce, scenario.selections);
+        const Outcome outcome = collect_outcome(tpm, scenario.nonce, scenario.selections);
         CborWriter writer;
-        writer.put_bytes(quoted.message).put_bytes(quoted.signature);
-        writer.put_bytes(encode_pcr_file(tpm.read_pcrs(scenario.selections)));
-        for (const std::uint32_t index :
-             {vtpm::kEkP384CertificateIndex, vtpm::kEkRsaCertificateIndex, vtpm::kIakCertificateIndex}) {
-            writer.put_bytes(tpm.nv_read(index));
+        for (const auto part : kParts) {
+            writer.put_bytes(outcome.*part);
         }
         return writer.bytes();
     });
     CborReader reader(packed);
-    const auto next = [&] {
+    Outcome outcome;
+    for (const auto part : kParts) {
         const auto bytes = reader.read_bytes();
         must(bytes.has_value(), "unpack");
-        return Bytes(bytes->begin(), bytes->end());
-    };
-    Outcome outcome;
-    outcome.quote_msg = next();
-    outcome.quote_sig = next();
-    outcome.pcrs = next();
-    outcome.ek_crt = next();
-    outcome.ek_rsa_crt = next();
-    outcome.iak_crt = next();
+        (outcome.*part).assign(bytes->begin(), bytes->end());
+    }
     return outcome;
 }
 

@@ -15,12 +15,16 @@ namespace banyan::attest::testing {
 /// Runs `work` in a child process and gives back its bytes; throws if it failed.
 Bytes in_child(const std::function<Bytes()> &work);
 
-/// Commands to the TPM of this process; a refused one throws.
-class Tpm {
+/// Commands to a TPM, however it is reached; a refused one throws.
+class TpmCommands {
 public:
-    void power_on(const Bytes &permanent, std::uint16_t startup_type = 0); // TPM_SU_CLEAR; 1: TPM_SU_STATE
-    Bytes power_off(bool save_state = false);                              // the permanent state
-    void hash_sequence(View data);                                         // D-RTM, from locality 4
+    TpmCommands() = default;
+    TpmCommands(const TpmCommands &) = delete;
+    TpmCommands &operator=(const TpmCommands &) = delete;
+    virtual ~TpmCommands() = default;
+
+    void startup(std::uint16_t type);
+    void shutdown(std::uint16_t type);
     void extend(std::uint8_t locality, unsigned pcr, const Digests &digests);
     Bytes pcr_read(Bank bank, unsigned pcr);
     Bytes nv_read(std::uint32_t index);
@@ -31,12 +35,24 @@ public:
     };
     Quoted quote(std::uint32_t handle, View nonce, const PcrSelections &selections);
     PcrFile read_pcrs(const PcrSelections &selections);
-    /// Whole command bytes, for what serves others; never throws.
-    Bytes raw(std::uint8_t locality, View command) { return life_.execute(locality, command); }
+
+    /// Whole command bytes; never throws.
+    virtual Bytes execute(std::uint8_t locality, const Bytes &command) = 0;
 
 private:
     Bytes command(std::uint8_t locality, std::uint32_t code, const std::vector<std::uint32_t> &handles,
                   unsigned sessions, View parameters);
+};
+
+/// The TPM of this process.
+class Tpm : public TpmCommands {
+public:
+    void power_on(const Bytes &permanent, std::uint16_t startup_type = 0); // TPM_SU_CLEAR; 1: TPM_SU_STATE
+    Bytes power_off(bool save_state = false);                              // the permanent state
+    void hash_sequence(View data);                                         // D-RTM, from locality 4
+    Bytes execute(std::uint8_t locality, const Bytes &command) override { return life_.execute(locality, command); }
+
+private:
     vtpm::TpmLife life_;
 };
 
@@ -70,7 +86,9 @@ struct Outcome {
 
 /// Puts the TPM of this process where the scenario leaves it.
 void play(Tpm &tpm, const Scenario &scenario);
-/// In a child: plays, quotes, reads certificates.
+/// Quotes and reads the certificates, as the agent in a VM does.
+Outcome collect_outcome(TpmCommands &tpm, View nonce, const PcrSelections &selections);
+/// In a child: plays, and collects.
 Outcome run(const Scenario &scenario);
 
 /// As Debian 6.1 extends PCR 10.

@@ -44,7 +44,7 @@ void serve(const Scenario &scenario)
         if (!read_exactly(command.data() + vtpm::kTpmHeaderSize, size - vtpm::kTpmHeaderSize)) {
             return;
         }
-        const Bytes response = tpm.raw(0, command);
+        const Bytes response = tpm.execute(0, command);
         if (::write(STDOUT_FILENO, response.data(), response.size()) != static_cast<ssize_t>(response.size())) {
             return;
         }
