@@ -314,6 +314,36 @@ BANYAN_SELFTEST(the_hosts_ipis_do_not_reach_a_domain)
 
 // ---- more than one core in a domain ---------------------------------------------------------------------------------------
 
+// The domain's RAM holds a real-mode interrupt table whose every vector leads to code that leaves a mark: what a core would
+// run that begins at the reset vector, where there is no memory. Passes if the second core leaves none: it waits for SIPI.
+BANYAN_SELFTEST(a_second_core_executes_nothing_before_its_sipi)
+{
+    Domain d(1, [](u64) {
+        spin(100 * kMillisecond);
+        BANYAN_EXPECT_EQ(read<u32>(0x6000), 0);
+    }, 0, 1u << 1 | 1u << 2);
+    d.build();
+    for (u32 vector = 0; vector < 256; ++vector) {
+        write<u32>(slice(1) + vector * 4, 0x0700'0000); // 0700:0000
+    }
+    static const u8 mark[] = {0x2E, 0x66, 0xFF, 0x06, 0x00, 0x80, // incl %cs:0x8000, which is 0F000h
+                              0xB8, 0x00, 0x06, 0x8E, 0xD8,       // mov $0x600, %ax; mov %ax, %ds
+                              0xFF, 0x06, 0x00, 0x00,             // incw 0
+                              0xEB, 0xFE};
+    for (u32 i = 0; i < sizeof mark; ++i) {
+        write<u8>(slice(1) + 0x7000 + i, mark[i]);
+    }
+    BANYAN_EXPECT_EQ(command(1, dt::Command::kSeal), dt::Status::kOk);
+    begin_on(2, enter_job, 1);
+    d.await_cores(1u << 2);
+    spin(20 * kMillisecond);
+    begin_on(1, enter_job, 1);
+    d.wait();
+    const dt::EndReason why = d.reason();
+    d.remove();
+    BANYAN_EXPECT_EQ(why, dt::EndReason::kPoweroff);
+}
+
 // INIT and SIPI start the domain's second core, and it takes IPIs; nobody outside notices.
 BANYAN_SELFTEST(a_domain_starts_its_own_cores)
 {
