@@ -30,8 +30,8 @@ enum class FifoEvent : std::uint8_t {
 
 enum class FifoAction : std::uint8_t { kIgnore, kClear, kStore, kDispatch, kPublish, kRewind, kCancel, kAbandon };
 
-inline constexpr std::array kFifoStates{FifoState::kIdle,       FifoState::kReady,    FifoState::kReception,
-                                        FifoState::kExecution,  FifoState::kCompletion, FifoState::kAborting,
+inline constexpr std::array kFifoStates{FifoState::kIdle,         FifoState::kReady,      FifoState::kReception,
+                                        FifoState::kExecution,    FifoState::kCompletion, FifoState::kAborting,
                                         FifoState::kAbortingReady};
 inline constexpr std::array kFifoEvents{FifoEvent::kCommandReady, FifoEvent::kByteIn, FifoEvent::kGo,
                                         FifoEvent::kResponse,     FifoEvent::kRetry,  FifoEvent::kCancel,

@@ -3,9 +3,12 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace banyan::vtpm {
+
+inline constexpr std::size_t kLaunchDataMax = 4096; // bytes of one HASH_DATA
 
 enum class LaunchState : std::uint8_t {
     kClosed,
@@ -32,9 +35,9 @@ enum class LaunchAction : std::uint8_t { kIgnore, kSeize, kPostStart, kPostData,
 inline constexpr std::array kLaunchStates{LaunchState::kClosed, LaunchState::kSeizing, LaunchState::kStarting,
                                           LaunchState::kOpen,   LaunchState::kHashing, LaunchState::kEnding,
                                           LaunchState::kFailed};
-inline constexpr std::array kLaunchEvents{LaunchEvent::kStart,      LaunchEvent::kData, LaunchEvent::kEnd,
-                                          LaunchEvent::kAbort,      LaunchEvent::kEngineFree,
-                                          LaunchEvent::kDone,       LaunchEvent::kEngineLost};
+inline constexpr std::array kLaunchEvents{LaunchEvent::kStart,     LaunchEvent::kData,       LaunchEvent::kEnd,
+                                          LaunchEvent::kAbort,     LaunchEvent::kEngineFree, LaunchEvent::kDone,
+                                          LaunchEvent::kEngineLost};
 
 struct LaunchStep {
     LaunchState next;

@@ -15,10 +15,7 @@ struct Localities {
     std::uint8_t seized = 0;    // bit n: TPM_ACCESS_n.beenSeized
 
     [[nodiscard]] constexpr bool waits(unsigned locality) const { return ((requested >> locality) & 1U) != 0; }
-    [[nodiscard]] constexpr bool others_wait(unsigned locality) const
-    {
-        return (requested & ~(1U << locality)) != 0;
-    }
+    [[nodiscard]] constexpr bool others_wait(unsigned locality) const { return (requested & ~(1U << locality)) != 0; }
     [[nodiscard]] constexpr bool been_seized(unsigned locality) const { return ((seized >> locality) & 1U) != 0; }
     friend constexpr bool operator==(Localities, Localities) = default;
 };

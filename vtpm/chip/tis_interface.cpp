@@ -59,8 +59,8 @@ Wish TisInterface::write(std::uint32_t offset, unsigned width, std::uint64_t val
         const unsigned lanes = std::min(4 - first, width - done);
         if (const RegSpec *spec = find_reg(word_at); spec != nullptr) {
             const std::uint64_t mask = (std::uint64_t{1} << (lanes * 8)) - 1;
-            write_word(static_cast<std::uint8_t>(page), *spec,
-                       static_cast<std::uint32_t>((value >> (done * 8)) & mask), first, lanes, wish);
+            write_word(static_cast<std::uint8_t>(page), *spec, static_cast<std::uint32_t>((value >> (done * 8)) & mask),
+                       first, lanes, wish);
         }
         done += lanes;
     }

@@ -15,7 +15,7 @@ namespace banyan::vtpm::tis {
 using Word = std::uint32_t;
 
 inline constexpr unsigned kLocalities = 5;
-inline constexpr unsigned kHardwareLocality = 4;  // PTP 3.5: D-RTM hardware alone
+inline constexpr unsigned kHardwareLocality = 4;   // PTP 3.5: D-RTM hardware alone
 inline constexpr std::uint32_t kPageSize = 0x1000; // one page a locality
 inline constexpr std::uint32_t kXdataFifoEnd = 0x0c0;
 
@@ -26,8 +26,8 @@ enum class Reg : std::uint16_t {
     kIntStatus = 0x010,
     kIntfCapability = 0x014,
     kSts = 0x018,
-    kHashEnd = 0x020,  // locality 4 only
-    kDataFifo = 0x024, // at locality 4 also TPM_HASH_DATA
+    kHashEnd = 0x020,   // locality 4 only
+    kDataFifo = 0x024,  // at locality 4 also TPM_HASH_DATA
     kHashStart = 0x028, // locality 4 only
     kInterfaceId = 0x030,
     kXdataFifo = 0x080,
@@ -77,8 +77,8 @@ struct Sts {
 
 // TPM_INTERFACE_ID_x
 struct InterfaceId {
-    using InterfaceType = Field<Word, 0, 3>;    // 0: FIFO as PTP defines it for TPM 2.0, 1: CRB
-    using InterfaceVersion = Field<Word, 4, 7>; // 0: FIFO
+    using InterfaceType = Field<Word, 0, 3>;     // 0: FIFO as PTP defines it for TPM 2.0, 1: CRB
+    using InterfaceVersion = Field<Word, 4, 7>;  // 0: FIFO
     using CapLocality = Field<Word, 8, 8, bool>; // 1: five localities
     using CapFifo = Field<Word, 13, 13, bool>;
     using CapCrb = Field<Word, 14, 14, bool>;
@@ -101,8 +101,7 @@ struct RegSpec {
 
 // DID_VID's value is the machine's choice; its reset here is the default.
 inline constexpr std::array kRegs{
-    RegSpec{Reg::kAccess, "TPM_ACCESS", 4, false,
-            Access::TpmRegValidSts::kMask | Access::TpmEstablishment::kMask,
+    RegSpec{Reg::kAccess, "TPM_ACCESS", 4, false, Access::TpmRegValidSts::kMask | Access::TpmEstablishment::kMask,
             Access::RequestUse::kMask | Access::Seize::kMask | Access::BeenSeized::kMask |
                 Access::ActiveLocality::kMask},
     RegSpec{Reg::kIntEnable, "TPM_INT_ENABLE", 4, false, IntEnable::TypePolarity::with(0, kPolarityLow), 0},

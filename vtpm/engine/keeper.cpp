@@ -6,17 +6,16 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <fcntl.h>
 #include <map>
 #include <memory>
-#include <vector>
-
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <vector>
 
 #include <openssl/crypto.h>
 #include <seccomp.h>
@@ -252,13 +251,13 @@ void run_keeper(int zygote, const std::string &platform, std::uint32_t instances
     warm_up_store();
     (void)deny_files();
     Filter filter;
-    if (!compile_filter({SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(poll), SCMP_SYS(restart_syscall),
-                         SCMP_SYS(recvmsg), SCMP_SYS(recvfrom), SCMP_SYS(sendmsg), SCMP_SYS(sendto),
-                         SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(fdatasync), SCMP_SYS(lseek),
-                         SCMP_SYS(newfstatat), SCMP_SYS(fstat), SCMP_SYS(close), SCMP_SYS(memfd_create),
-                         SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(brk), SCMP_SYS(madvise),
-                         SCMP_SYS(futex), SCMP_SYS(getrandom), SCMP_SYS(clock_gettime), SCMP_SYS(exit_group),
-                         SCMP_SYS(rt_sigreturn)},
+    if (!compile_filter({SCMP_SYS(read),       SCMP_SYS(write),       SCMP_SYS(poll),      SCMP_SYS(restart_syscall),
+                         SCMP_SYS(recvmsg),    SCMP_SYS(recvfrom),    SCMP_SYS(sendmsg),   SCMP_SYS(sendto),
+                         SCMP_SYS(pread64),    SCMP_SYS(pwrite64),    SCMP_SYS(fdatasync), SCMP_SYS(lseek),
+                         SCMP_SYS(newfstatat), SCMP_SYS(fstat),       SCMP_SYS(close),     SCMP_SYS(memfd_create),
+                         SCMP_SYS(mmap),       SCMP_SYS(munmap),      SCMP_SYS(mremap),    SCMP_SYS(brk),
+                         SCMP_SYS(madvise),    SCMP_SYS(futex),       SCMP_SYS(getrandom), SCMP_SYS(clock_gettime),
+                         SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn)},
                         filter) ||
         !apply_filter(filter)) {
         keeper.say_hello(-static_cast<std::int32_t>(Errc::kUnsupported), "seccomp is not available");

@@ -3,9 +3,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <string>
-
 #include <fcntl.h>
+#include <string>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,9 +16,10 @@ namespace {
 
 int usage()
 {
-    std::fputs("usage: banyan-vtpm-engine zygote --instances N [--platform FOLDER]\n"
-               "The worker processes of the vTPM. The emulator starts this itself, with sockets as descriptors 3 and 4.\n",
-               stderr);
+    std::fputs(
+        "usage: banyan-vtpm-engine zygote --instances N [--platform FOLDER]\n"
+        "The worker processes of the vTPM. The emulator starts this itself, with sockets as descriptors 3 and 4.\n",
+        stderr);
     return 2;
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <algorithm>
 #include <cstring>
-
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -28,8 +27,7 @@ void run_maker(int out)
     std::copy(ek.begin(), ek.end(), head.names.ek);
     std::copy(iak.begin(), iak.end(), head.names.iak);
     if (::write(out, &head, sizeof(head)) != static_cast<ssize_t>(sizeof(head)) ||
-        ::write(out, made->permanent.data(), made->permanent.size()) !=
-            static_cast<ssize_t>(made->permanent.size())) {
+        ::write(out, made->permanent.data(), made->permanent.size()) != static_cast<ssize_t>(made->permanent.size())) {
         quit(kExitProtocol);
     }
     quit(0);

@@ -14,7 +14,6 @@
 #include <openssl/evp.h>
 #include <openssl/param_build.h>
 #include <openssl/x509.h>
-
 #include <tss2/tss2_mu.h>
 #include <tss2/tss2_tpm2_types.h>
 
@@ -27,9 +26,9 @@ namespace {
 constexpr std::size_t kNvChunk = 1024; // TPM2_PT_NV_BUFFER_MAX of libtpms
 
 // TCG EK Credential Profile 2.5, B.3.3: PolicySecret(TPM_RH_ENDORSEMENT), SHA-256 (templates L-1, L-2)
-constexpr std::array<std::uint8_t, 32> kPolicyA256{
-    0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24,
-    0xfd, 0x52, 0xd7, 0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa};
+constexpr std::array<std::uint8_t, 32> kPolicyA256{0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc,
+                                                   0x8d, 0x46, 0xa5, 0xd7, 0x24, 0xfd, 0x52, 0xd7, 0x6e, 0x06, 0x52,
+                                                   0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa};
 // B.6.5: PolicyB, SHA-384 (template H-3)
 constexpr std::array<std::uint8_t, 48> kPolicyB384{
     0xb2, 0x6e, 0x7d, 0x28, 0xd1, 0x1a, 0x50, 0xbc, 0x53, 0xd8, 0x82, 0xbc, 0xf5, 0xfd, 0x3a, 0x1a,
@@ -310,16 +309,13 @@ Status Factory::write_certificate(std::uint32_t index, const Bytes &der)
     Writer define;
     define.u16(0).put(Tss2_MU_TPM2B_NV_PUBLIC_Marshal, &space);
     const std::array platform{std::uint32_t{TPM2_RH_PLATFORM}};
-    BANYAN_TRY(const Bytes defined,
-               command("TPM2_NV_DefineSpace", TPM2_CC_NV_DefineSpace, platform, 1, define.take()));
+    BANYAN_TRY(const Bytes defined, command("TPM2_NV_DefineSpace", TPM2_CC_NV_DefineSpace, platform, 1, define.take()));
     (void)defined;
     const std::array target{std::uint32_t{TPM2_RH_PLATFORM}, index};
     for (std::size_t at = 0; at < der.size(); at += kNvChunk) {
         const std::size_t size = std::min(kNvChunk, der.size() - at);
         Writer chunk;
-        chunk.u16(static_cast<std::uint16_t>(size))
-            .raw({der.data() + at, size})
-            .u16(static_cast<std::uint16_t>(at));
+        chunk.u16(static_cast<std::uint16_t>(size)).raw({der.data() + at, size}).u16(static_cast<std::uint16_t>(at));
         BANYAN_TRY(const Bytes written, command("TPM2_NV_Write", TPM2_CC_NV_Write, target, 1, chunk.take()));
         (void)written;
     }

@@ -23,9 +23,9 @@ inline constexpr std::uint32_t kEkP384CertificateIndex = 0x01C00016;
 inline constexpr std::uint32_t kIakCertificateIndex = 0x01C90100;
 
 struct KeyPublic {
-    Bytes spki;   // SubjectPublicKeyInfo, DER
+    Bytes spki;        // SubjectPublicKeyInfo, DER
     Bytes public_area; // TPM2B_PUBLIC, marshalled
-    Bytes name;   // nameAlg || digest
+    Bytes name;        // nameAlg || digest
 };
 
 struct Publics {

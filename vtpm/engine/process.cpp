@@ -5,7 +5,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-
 #include <fcntl.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>

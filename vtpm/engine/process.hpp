@@ -5,11 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <linux/filter.h>
 #include <span>
 #include <string>
 #include <vector>
-
-#include <linux/filter.h>
 
 namespace banyan::vtpm {
 

@@ -9,13 +9,14 @@
 #include <iterator>
 #include <memory>
 #include <optional>
-#include <string_view>
-#include <vector>
-
 #include <poll.h>
+#include <string_view>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <vector>
 
+#include <cbor.h>
+#include <nlohmann/json.hpp>
 #include <openssl/bn.h>
 #include <openssl/ec.h>
 #include <openssl/ecdsa.h>
@@ -23,9 +24,6 @@
 #include <openssl/pem.h>
 #include <openssl/sha.h>
 #include <openssl/x509.h>
-
-#include <cbor.h>
-#include <nlohmann/json.hpp>
 #include <seccomp.h>
 
 #include "vtpm/engine/roles.hpp"
@@ -190,8 +188,7 @@ bool Signer::open_platform(const std::string &folder, std::string &why)
         return false;
     }
     const std::string text = read_text(folder + "/platform.crt");
-    std::unique_ptr<BIO, Releaser<BIO_free_all>> source(
-        BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+    std::unique_ptr<BIO, Releaser<BIO_free_all>> source(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
     const Certificate certificate(PEM_read_bio_X509(source.get(), nullptr, nullptr, nullptr));
     if (!certificate || !take_certificate(certificate.get()) ||
         X509_check_private_key(certificate.get(), key_.get()) != 1) {
@@ -273,7 +270,8 @@ std::optional<Bytes> Signer::signature(const Bytes &protected_header, const Byte
 {
     // Sig_structure, RFC 9052, section 4.4
     const Item parts(cbor_new_definite_array(4));
-    for (const Item &one : {text_item("Signature1"), bytes_item(protected_header), bytes_item({}), bytes_item(payload)}) {
+    for (const Item &one :
+         {text_item("Signature1"), bytes_item(protected_header), bytes_item({}), bytes_item(payload)}) {
         (void)cbor_array_push(parts.get(), one.get());
     }
     const auto text = encode(parts);
@@ -288,8 +286,7 @@ std::optional<Bytes> Signer::signature(const Bytes &protected_header, const Byte
         return std::nullopt;
     }
     const unsigned char *at = der.data();
-    std::unique_ptr<ECDSA_SIG, Releaser<ECDSA_SIG_free>> pair(
-        d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(size)));
+    std::unique_ptr<ECDSA_SIG, Releaser<ECDSA_SIG_free>> pair(d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(size)));
     Bytes raw(2 * kCoordinate);
     if (!pair || BN_bn2binpad(ECDSA_SIG_get0_r(pair.get()), raw.data(), kCoordinate) != kCoordinate ||
         BN_bn2binpad(ECDSA_SIG_get0_s(pair.get()), raw.data() + kCoordinate, kCoordinate) != kCoordinate) {
@@ -361,11 +358,11 @@ void run_signer(int clients, int zygote, const std::string &platform, std::uint3
     (void)deny_files();
     Filter filter;
     if (hello.status == 0 &&
-        (!compile_filter({SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(poll), SCMP_SYS(restart_syscall),
-                          SCMP_SYS(recvmsg), SCMP_SYS(recvfrom), SCMP_SYS(sendmsg), SCMP_SYS(sendto),
-                          SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(brk), SCMP_SYS(madvise),
-                          SCMP_SYS(futex), SCMP_SYS(getrandom), SCMP_SYS(clock_gettime), SCMP_SYS(getpid),
-                          SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn), SCMP_SYS(close)},
+        (!compile_filter({SCMP_SYS(read),    SCMP_SYS(write),      SCMP_SYS(poll),         SCMP_SYS(restart_syscall),
+                          SCMP_SYS(recvmsg), SCMP_SYS(recvfrom),   SCMP_SYS(sendmsg),      SCMP_SYS(sendto),
+                          SCMP_SYS(mmap),    SCMP_SYS(munmap),     SCMP_SYS(mremap),       SCMP_SYS(brk),
+                          SCMP_SYS(madvise), SCMP_SYS(futex),      SCMP_SYS(getrandom),    SCMP_SYS(clock_gettime),
+                          SCMP_SYS(getpid),  SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn), SCMP_SYS(close)},
                          filter) ||
          !apply_filter(filter))) {
         hello.status = -static_cast<std::int32_t>(Errc::kUnsupported);

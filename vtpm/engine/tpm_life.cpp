@@ -5,7 +5,6 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
-
 #include <sys/random.h>
 
 #include <libtpms/tpm_error.h>
@@ -121,8 +120,8 @@ Status TpmLife::begin(std::span<const std::uint8_t> permanent, std::span<const s
     state().dirty = false;
     if (!volatile_state.empty()) {
         // libtpms wants the permanent state through the same door when it is given a volatile one.
-        if (TPMLIB_SetState(TPMLIB_STATE_PERMANENT, permanent.data(),
-                            static_cast<std::uint32_t>(permanent.size())) != TPM_SUCCESS ||
+        if (TPMLIB_SetState(TPMLIB_STATE_PERMANENT, permanent.data(), static_cast<std::uint32_t>(permanent.size())) !=
+                TPM_SUCCESS ||
             TPMLIB_SetState(TPMLIB_STATE_VOLATILE, volatile_state.data(),
                             static_cast<std::uint32_t>(volatile_state.size())) != TPM_SUCCESS) {
             return fail(Errc::kCorrupt);
@@ -150,10 +149,9 @@ Bytes TpmLife::execute(std::uint8_t locality, std::span<const std::uint8_t> comm
     shared.locality = locality;
     Bytes copy(command.begin(), command.end());
     std::uint32_t size = 0;
-    const TPM_RESULT result =
-        alive_ ? TPMLIB_Process(&shared.response, &size, &shared.response_room, copy.data(),
-                                static_cast<std::uint32_t>(copy.size()))
-               : TPM_FAIL;
+    const TPM_RESULT result = alive_ ? TPMLIB_Process(&shared.response, &size, &shared.response_room, copy.data(),
+                                                      static_cast<std::uint32_t>(copy.size()))
+                                     : TPM_FAIL;
     if (result != TPM_SUCCESS || size < kTpmHeaderSize || size > kTpmBufferSize) {
         const auto failure = error_response(TpmRc::kFailure);
         return {failure.begin(), failure.end()};

@@ -5,7 +5,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
@@ -86,7 +85,7 @@ private:
     Mailbox *const box_;
     Vault *const vault_;
     TpmLife life_;
-    Bytes committed_;             // permanent state that is durable
+    Bytes committed_;              // permanent state that is durable
     std::uint64_t generation_ = 0; // its number
     bool established_ = false;     // durable
     bool established_now_ = false;
@@ -319,12 +318,11 @@ void Worker::serve()
 
 bool worker_filter(Filter &out)
 {
-    return compile_filter(
-        {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(restart_syscall),
-         SCMP_SYS(futex), SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(brk), SCMP_SYS(madvise),
-         SCMP_SYS(getrandom), SCMP_SYS(getpid), SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(time),
-         SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn)},
-        out);
+    return compile_filter({SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(restart_syscall),
+                           SCMP_SYS(futex), SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(brk),
+                           SCMP_SYS(madvise), SCMP_SYS(getrandom), SCMP_SYS(getpid), SCMP_SYS(clock_gettime),
+                           SCMP_SYS(gettimeofday), SCMP_SYS(time), SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn)},
+                          out);
 }
 
 void run_worker(const WorkerFds &given, const Filter &filter, bool restore)

@@ -5,8 +5,6 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <vector>
-
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
@@ -16,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <vector>
 
 #include "vtpm/engine/roles.hpp"
 #include "vtpm/engine/tpm_life.hpp"
@@ -60,9 +59,12 @@ struct Instance {
 class Zygote {
 public:
     Zygote(int control, int keeper, int signer, bool test, std::uint32_t count)
-        : control_(control), keeper_(keeper), signer_(signer), test_(test), instances_(count)
-    {
-    }
+        : control_(control),
+          keeper_(keeper),
+          signer_(signer),
+          test_(test),
+          instances_(count)
+    {}
     [[nodiscard]] int run(const std::string &level);
 
 private:
@@ -213,8 +215,8 @@ void Zygote::from_maker(std::uint32_t index)
                 made.permanent_size > 0 && made.permanent_size <= kPermanentMax;
     if (good) {
         Bytes blob(made.permanent_size);
-        good = ::recv(instance.maker_output, blob.data(), blob.size(), MSG_WAITALL) ==
-               static_cast<ssize_t>(blob.size());
+        good =
+            ::recv(instance.maker_output, blob.data(), blob.size(), MSG_WAITALL) == static_cast<ssize_t>(blob.size());
         const int file = ::memfd_create("banyan-vtpm-made", MFD_CLOEXEC);
         good = good && file >= 0 && ::pwrite(file, blob.data(), blob.size(), 0) == static_cast<ssize_t>(blob.size());
         KeeperMessage message;
@@ -439,7 +441,8 @@ int run_zygote(int control, int signer_clients, const std::string &platform, std
     };
     int keeper[2];
     int signer[2];
-    if (::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, keeper) != 0 || ::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, signer) != 0) {
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, keeper) != 0 ||
+        ::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, signer) != 0) {
         return refuse(-static_cast<std::int32_t>(Errc::kIo), "no socket pair for the engine's processes");
     }
     fork_role(std::array{keeper[1]}, [&] { run_keeper(3, platform, count); });

@@ -7,9 +7,8 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
-#include <new>
-
 #include <fcntl.h>
+#include <new>
 #include <poll.h>
 #include <sched.h>
 #include <spawn.h>
@@ -26,7 +25,7 @@ namespace {
 
 constexpr std::uint64_t kSecond = 1'000'000'000;
 constexpr std::uint64_t kWatchdogNs = 60 * kSecond; // no TPM command takes that long; RSA keys take up to seconds
-constexpr std::uint64_t kYieldNs = 30'000; // most commands without public-key cryptography end within
+constexpr std::uint64_t kYieldNs = 30'000;          // most commands without public-key cryptography end within
 constexpr std::uint64_t kHelloNs = 20 * kSecond;
 
 std::uint64_t monotonic_ns()
@@ -358,7 +357,7 @@ Result<std::unique_ptr<EngineLink>> EngineLink::start(const Options &options, st
     char role[] = "zygote";
     char instances_flag[] = "--instances";
     char platform_flag[] = "--platform";
-    char *argv[] = {engine.data(),          role, instances_flag, count.data(), platform.empty() ? nullptr : platform_flag,
+    char *argv[] = {engine.data(),   role,   instances_flag, count.data(), platform.empty() ? nullptr : platform_flag,
                     platform.data(), nullptr};
 
     posix_spawn_file_actions_t actions;
@@ -374,8 +373,7 @@ Result<std::unique_ptr<EngineLink>> EngineLink::start(const Options &options, st
     ::posix_spawnattr_setsigmask(&attributes, &none);
     ::posix_spawnattr_setsigdefault(&attributes, &all);
     ::posix_spawnattr_setpgroup(&attributes, 0); // a Ctrl-C on the terminal is QEMU's to handle
-    ::posix_spawnattr_setflags(&attributes,
-                               POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
     pid_t pid = -1;
     const int error = ::posix_spawn(&pid, engine.c_str(), &actions, &attributes, argv, environ);
     ::posix_spawn_file_actions_destroy(&actions);
@@ -547,8 +545,7 @@ banyan_status EngineLink::sign_poll(std::uint32_t slot, std::uint8_t *out, std::
     Slot &mine = slots_[slot];
     drain_signer();
     const std::uint64_t begun = monotonic_ns();
-    while (wait && !mine.reply && monotonic_ns() - begun < kWatchdogNs &&
-           readable_within(signer_, kWatchdogNs)) {
+    while (wait && !mine.reply && monotonic_ns() - begun < kWatchdogNs && readable_within(signer_, kWatchdogNs)) {
         pollfd one{signer_, 0, 0};
         if (::poll(&one, 1, 0) > 0) {
             break; // hung up

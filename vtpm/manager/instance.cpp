@@ -36,20 +36,20 @@ constexpr std::array kCommandCosts{
 };
 constexpr std::uint64_t kShortCommandNs = 20 * kMicrosecond;
 
-const char *name_of(banyan_vtpm_state state)
+const char *name_of(PowerState state)
 {
     switch (state) {
-    case BANYAN_VTPM_OFF:
+    case PowerState::kOff:
         return "off";
-    case BANYAN_VTPM_STARTING:
+    case PowerState::kStarting:
         return "starting";
-    case BANYAN_VTPM_READY:
+    case PowerState::kReady:
         return "ready";
-    case BANYAN_VTPM_STOPPING:
+    case PowerState::kStopping:
         return "stopping";
-    case BANYAN_VTPM_FAILED:
+    case PowerState::kFailed:
         return "failed";
-    case BANYAN_VTPM_ABSENT:
+    case PowerState::kAbsent:
         return "absent";
     }
     return "?";
@@ -68,9 +68,11 @@ std::uint64_t command_cost_ns(std::uint32_t command_code)
 }
 
 Instance::Instance(InstanceConfig config, std::unique_ptr<InstanceLink> link)
-    : config_(config), link_(std::move(link)), tis_(config.did_vid), staged_(kTpmBufferSize)
-{
-}
+    : config_(config),
+      link_(std::move(link)),
+      tis_(config.did_vid),
+      staged_(kTpmBufferSize)
+{}
 
 std::uint64_t Instance::read(std::uint32_t offset, unsigned width, std::int64_t now_ns)
 {
@@ -81,7 +83,7 @@ std::uint64_t Instance::read(std::uint32_t offset, unsigned width, std::int64_t 
     }
     ++counters_.unpowered;
     const auto access = static_cast<std::uint32_t>(tis::Reg::kAccess);
-    if (state_ == BANYAN_VTPM_STARTING && offset % tis::kPageSize == access) {
+    if (state_ == PowerState::kStarting && offset % tis::kPageSize == access) {
         return 0; // tpmRegValidSts = 0: come again
     }
     return ~std::uint64_t{0};
@@ -128,7 +130,7 @@ void Instance::wait_for_worker(std::unique_lock<std::mutex> &lock, std::uint64_t
 void Instance::service(std::int64_t now_ns)
 {
     settle();
-    if (state_ != BANYAN_VTPM_READY) {
+    if (state_ != PowerState::kReady) {
         return;
     }
     if (work_ != Work::kNone && !held_) {
@@ -139,7 +141,7 @@ void Instance::service(std::int64_t now_ns)
             if (const auto last = link_->collect(staged_)) {
                 finish_work(*last, now_ns);
             }
-            if (state_ == BANYAN_VTPM_READY) {
+            if (state_ == PowerState::kReady) {
                 worker_lost();
             }
         }
@@ -149,7 +151,7 @@ void Instance::service(std::int64_t now_ns)
         work_ = Work::kNone;
         tis_.respond({staged_.data(), staged_size_});
     }
-    if (state_ == BANYAN_VTPM_READY && work_ == Work::kNone) {
+    if (state_ == PowerState::kReady && work_ == Work::kNone) {
         if (launch_ == LaunchState::kSeizing) {
             launch_event(LaunchEvent::kEngineFree);
         } else if (established_wanted_) {
@@ -161,34 +163,34 @@ void Instance::service(std::int64_t now_ns)
 /// An idle worker that died is replaced before it is needed, not at every access.
 void Instance::look_after_idle_worker()
 {
-    if (state_ == BANYAN_VTPM_READY && work_ == Work::kNone && link_->health() == Health::kDead) {
+    if (state_ == PowerState::kReady && work_ == Work::kNone && link_->health() == Health::kDead) {
         worker_lost();
     }
 }
 
 void Instance::settle()
 {
-    if (state_ == BANYAN_VTPM_STARTING) {
+    if (state_ == PowerState::kStarting) {
         switch (link_->health()) {
         case Health::kBooting:
             break;
         case Health::kReady:
             tis_.power_on(link_->established());
-            state_ = BANYAN_VTPM_READY;
+            state_ = PowerState::kReady;
             break;
         case Health::kOff:
         case Health::kDead:
             become_failed();
             break;
         }
-    } else if (state_ == BANYAN_VTPM_STOPPING) {
+    } else if (state_ == PowerState::kStopping) {
         link_->stop(); // asked again if it could not be sent
         if (erasing_) {
             if (link_->erased()) {
-                state_ = BANYAN_VTPM_ABSENT;
+                state_ = PowerState::kAbsent;
             }
         } else if (const Health health = link_->health(); health == Health::kDead || health == Health::kOff) {
-            state_ = BANYAN_VTPM_OFF;
+            state_ = PowerState::kOff;
         }
     }
 }
@@ -258,9 +260,9 @@ void Instance::worker_lost()
 
 void Instance::become_failed()
 {
-    const bool was_starting = state_ == BANYAN_VTPM_STARTING;
+    const bool was_starting = state_ == PowerState::kStarting;
     const Work lost = std::exchange(work_, Work::kNone);
-    state_ = BANYAN_VTPM_FAILED;
+    state_ = PowerState::kFailed;
     held_ = false;
     established_wanted_ = false;
     link_->stop();
@@ -312,7 +314,7 @@ void Instance::dispatch(std::int64_t now_ns)
         return;
     }
     look_after_idle_worker();
-    if (state_ != BANYAN_VTPM_READY) {
+    if (state_ != PowerState::kReady) {
         answer_error(TpmRc::kFailure);
         return;
     }
@@ -336,7 +338,7 @@ void Instance::answer_error(TpmRc why)
 void Instance::reset_established()
 {
     established_wanted_ = false;
-    if (state_ == BANYAN_VTPM_READY && link_->post(Op::kResetEstablished, 3, {})) {
+    if (state_ == PowerState::kReady && link_->post(Op::kResetEstablished, 3, {})) {
         ++ticket_;
         work_ = Work::kResetEstablished;
     }
@@ -358,11 +360,11 @@ Status Instance::power_on()
     deaths_ = 0;
     tis_.power_on(false);
     if (const Status started = link_->start(false); !started) {
-        state_ = BANYAN_VTPM_STARTING;
+        state_ = PowerState::kStarting;
         become_failed();
         return started;
     }
-    state_ = BANYAN_VTPM_STARTING;
+    state_ = PowerState::kStarting;
     return {};
 }
 
@@ -370,7 +372,7 @@ Status Instance::power_off()
 {
     const std::lock_guard lock(mutex_);
     settle();
-    if (state_ == BANYAN_VTPM_OFF || state_ == BANYAN_VTPM_STOPPING || state_ == BANYAN_VTPM_ABSENT) {
+    if (state_ == PowerState::kOff || state_ == PowerState::kStopping || state_ == PowerState::kAbsent) {
         return {};
     }
     ++ticket_;
@@ -380,7 +382,7 @@ Status Instance::power_off()
     launch_ = LaunchState::kClosed;
     tis_.power_on(false);
     link_->stop();
-    state_ = BANYAN_VTPM_STOPPING;
+    state_ = PowerState::kStopping;
     return {};
 }
 
@@ -397,16 +399,16 @@ Status Instance::erase()
         return asked;
     }
     erasing_ = true;
-    state_ = BANYAN_VTPM_STOPPING;
+    state_ = PowerState::kStopping;
     return {};
 }
 
-banyan_vtpm_state Instance::state()
+PowerState Instance::state()
 {
     std::unique_lock lock(mutex_);
     service(0);
     look_after_idle_worker();
-    if (config_.deterministic && state_ == BANYAN_VTPM_STARTING) {
+    if (config_.deterministic && state_ == PowerState::kStarting) {
         const std::uint64_t mine = ticket_;
         wait_for_worker(lock, kWatchdogNs);
         if (ticket_ == mine) {
@@ -423,14 +425,14 @@ Status Instance::launch(LaunchEvent event, std::span<const std::uint8_t> data)
     if (!launch_open(launch_)) {
         look_after_idle_worker();
     }
-    if (state_ != BANYAN_VTPM_READY) {
-        if (state_ == BANYAN_VTPM_STARTING) { // a launch into a TPM that is not there yet must not be forgotten
+    if (state_ != PowerState::kReady) {
+        if (state_ == PowerState::kStarting) { // a launch into a TPM that is not there yet must not be forgotten
             become_failed();
         }
         return fail(Errc::kBadState);
     }
     if (event == LaunchEvent::kData) {
-        if (data.size() > BANYAN_DRTM_DATA_MAX) {
+        if (data.size() > kLaunchDataMax) {
             launch_event(LaunchEvent::kAbort);
             return fail(Errc::kBadArgument);
         }
@@ -447,7 +449,7 @@ Status Instance::launch(LaunchEvent event, std::span<const std::uint8_t> data)
     return {};
 }
 
-banyan_status Instance::launch_poll()
+LaunchProgress Instance::launch_poll()
 {
     std::unique_lock lock(mutex_);
     service(0);
@@ -459,9 +461,9 @@ banyan_status Instance::launch_poll()
         }
     }
     if (launch_ == LaunchState::kFailed || !powered()) {
-        return -static_cast<banyan_status>(Errc::kBadState);
+        return LaunchProgress::kFailed;
     }
-    return launch_busy(launch_) ? BANYAN_BUSY : BANYAN_OK;
+    return launch_busy(launch_) ? LaunchProgress::kBusy : LaunchProgress::kDone;
 }
 
 void Instance::launch_event(LaunchEvent event)
@@ -517,10 +519,9 @@ std::string Instance::json()
         name_of(state_), launch_open(launch_) && launch_ != LaunchState::kFailed ? "true" : "false",
         tis_.established() ? "true" : "false", tis_.locality() == kNoLocality ? -1 : int{tis_.locality()},
         static_cast<unsigned long long>(counters_.power_ons), static_cast<unsigned long long>(counters_.commands),
-        static_cast<unsigned long long>(counters_.in_doorbell),
-        static_cast<unsigned long long>(counters_.malformed), static_cast<unsigned long long>(counters_.abandoned),
-        static_cast<unsigned long long>(counters_.launches), static_cast<unsigned long long>(counters_.restarts),
-        static_cast<unsigned long long>(counters_.store_failures),
+        static_cast<unsigned long long>(counters_.in_doorbell), static_cast<unsigned long long>(counters_.malformed),
+        static_cast<unsigned long long>(counters_.abandoned), static_cast<unsigned long long>(counters_.launches),
+        static_cast<unsigned long long>(counters_.restarts), static_cast<unsigned long long>(counters_.store_failures),
         static_cast<unsigned long long>(counters_.locality4_writes),
         static_cast<unsigned long long>(counters_.unpowered));
     return text.data();

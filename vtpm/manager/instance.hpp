@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "banyan/base/result.hpp"
-#include "banyan/capi/vtpm.h"
 #include "vtpm/chip/launch_state.hpp"
 #include "vtpm/chip/tis_interface.hpp"
 #include "vtpm/link/instance_link.hpp"
@@ -18,6 +17,11 @@ namespace banyan::vtpm {
 
 /// Virtual time from tpmGo to the response, under icount: a function of the command alone.
 [[nodiscard]] std::uint64_t command_cost_ns(std::uint32_t command_code);
+
+/// The numbers are those of the C ABI.
+enum class PowerState : std::uint8_t { kOff, kStarting, kReady, kStopping, kFailed, kAbsent };
+
+enum class LaunchProgress : std::uint8_t { kDone, kBusy, kFailed };
 
 struct InstanceConfig {
     std::uint64_t sync_bound_ns = 0;
@@ -32,7 +36,7 @@ struct InstanceCounters {
     std::uint64_t malformed = 0;   // refused by their header, the engine never saw them
     std::uint64_t abandoned = 0;
     std::uint64_t launches = 0;
-    std::uint64_t restarts = 0;    // of the worker, from its checkpoint
+    std::uint64_t restarts = 0; // of the worker, from its checkpoint
     std::uint64_t store_failures = 0;
     std::uint64_t locality4_writes = 0; // by software, without effect
     std::uint64_t unpowered = 0;        // accesses while it was off
@@ -50,10 +54,10 @@ public:
     [[nodiscard]] Status power_on();
     [[nodiscard]] Status power_off();
     [[nodiscard]] Status erase();
-    [[nodiscard]] banyan_vtpm_state state();
+    [[nodiscard]] PowerState state();
 
     [[nodiscard]] Status launch(LaunchEvent event, std::span<const std::uint8_t> data);
-    [[nodiscard]] banyan_status launch_poll();
+    [[nodiscard]] LaunchProgress launch_poll();
 
     [[nodiscard]] std::string json();
 
@@ -72,23 +76,20 @@ private:
     void reset_established();
     void launch_event(LaunchEvent event);
     void wait_for_worker(std::unique_lock<std::mutex> &lock, std::uint64_t bound_ns);
-    [[nodiscard]] bool powered() const
-    {
-        return state_ == BANYAN_VTPM_READY || state_ == BANYAN_VTPM_FAILED;
-    }
+    [[nodiscard]] bool powered() const { return state_ == PowerState::kReady || state_ == PowerState::kFailed; }
 
     const InstanceConfig config_;
     std::mutex mutex_;
     std::unique_ptr<InstanceLink> link_;
     TisInterface tis_;
-    banyan_vtpm_state state_ = BANYAN_VTPM_OFF;
+    PowerState state_ = PowerState::kOff;
     LaunchState launch_ = LaunchState::kClosed;
     Work work_ = Work::kNone;
-    std::uint64_t ticket_ = 0;      // of the work under way or last done
+    std::uint64_t ticket_ = 0;        // of the work under way or last done
     bool established_wanted_ = false; // a reset of tpmEstablishment waits for the engine
     bool erasing_ = false;
-    unsigned deaths_ = 0;           // of the worker in this power cycle
-    bool held_ = false;             // deterministic: the response is there, its time is not
+    unsigned deaths_ = 0; // of the worker in this power cycle
+    bool held_ = false;   // deterministic: the response is there, its time is not
     std::int64_t visible_at_ns_ = 0;
     std::size_t staged_size_ = 0;
     std::vector<std::uint8_t> staged_; // response, launch data

@@ -50,8 +50,8 @@ struct banyan_vtpm {
 
     [[nodiscard]] bool in_window(std::uint64_t offset, unsigned width)
     {
-        const bool fits = (width == 1 || width == 2 || width == 4 || width == 8) &&
-                          offset < BANYAN_VTPM_WINDOW_SIZE && offset + width <= BANYAN_VTPM_WINDOW_SIZE;
+        const bool fits = (width == 1 || width == 2 || width == 4 || width == 8) && offset < BANYAN_VTPM_WINDOW_SIZE &&
+                          offset + width <= BANYAN_VTPM_WINDOW_SIZE;
         if (!fits) {
             misshapen.fetch_add(1, std::memory_order_relaxed);
         }
@@ -83,6 +83,31 @@ banyan_status to_c(const Status &status)
 bool usable(const banyan_cycle *cycle)
 {
     return cycle != nullptr && cycle->size >= sizeof(*cycle);
+}
+
+banyan_vtpm_state to_c(banyan::vtpm::PowerState state)
+{
+    return static_cast<banyan_vtpm_state>(state);
+}
+static_assert(BANYAN_VTPM_OFF == static_cast<int>(banyan::vtpm::PowerState::kOff));
+static_assert(BANYAN_VTPM_STARTING == static_cast<int>(banyan::vtpm::PowerState::kStarting));
+static_assert(BANYAN_VTPM_READY == static_cast<int>(banyan::vtpm::PowerState::kReady));
+static_assert(BANYAN_VTPM_STOPPING == static_cast<int>(banyan::vtpm::PowerState::kStopping));
+static_assert(BANYAN_VTPM_FAILED == static_cast<int>(banyan::vtpm::PowerState::kFailed));
+static_assert(BANYAN_VTPM_ABSENT == static_cast<int>(banyan::vtpm::PowerState::kAbsent));
+static_assert(BANYAN_DRTM_DATA_MAX == banyan::vtpm::kLaunchDataMax);
+
+banyan_status to_c(banyan::vtpm::LaunchProgress progress)
+{
+    switch (progress) {
+    case banyan::vtpm::LaunchProgress::kDone:
+        return BANYAN_OK;
+    case banyan::vtpm::LaunchProgress::kBusy:
+        return BANYAN_BUSY;
+    case banyan::vtpm::LaunchProgress::kFailed:
+        break;
+    }
+    return to_c(Errc::kBadState);
 }
 
 char *copy_of(const std::string &text)
@@ -149,8 +174,8 @@ void banyan_vtpm_destroy(banyan_vtpm *vtpm)
     delete vtpm;
 }
 
-banyan_status banyan_vtpm_mmio_read(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset,
-                                    unsigned width, std::uint64_t *value)
+banyan_status banyan_vtpm_mmio_read(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset, unsigned width,
+                                    std::uint64_t *value)
 {
     if (vtpm == nullptr || !usable(cycle) || value == nullptr) {
         return to_c(Errc::kBadArgument);
@@ -164,8 +189,8 @@ banyan_status banyan_vtpm_mmio_read(banyan_vtpm *vtpm, const banyan_cycle *cycle
     return BANYAN_OK;
 }
 
-banyan_status banyan_vtpm_mmio_write(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset,
-                                     unsigned width, std::uint64_t value)
+banyan_status banyan_vtpm_mmio_write(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset, unsigned width,
+                                     std::uint64_t value)
 {
     if (vtpm == nullptr || !usable(cycle)) {
         return to_c(Errc::kBadArgument);
@@ -209,7 +234,7 @@ banyan_vtpm_state banyan_vtpm_instance_state(banyan_vtpm *vtpm, std::uint32_t in
     if (it == nullptr) {
         return BANYAN_VTPM_ABSENT;
     }
-    const banyan_vtpm_state state = it->state();
+    const banyan_vtpm_state state = to_c(it->state());
     vtpm->engine->pump();
     vtpm->report_events();
     return state;
@@ -249,15 +274,15 @@ banyan_status banyan_vtpm_drtm_poll(banyan_vtpm *vtpm, std::uint32_t instance)
     if (it == nullptr) {
         return to_c(Errc::kBadArgument);
     }
-    const banyan_status status = it->launch_poll();
+    const banyan_status status = to_c(it->launch_poll());
     vtpm->report_events();
     return status;
 }
 
 banyan_status banyan_vtpm_sign(banyan_vtpm *vtpm, std::uint32_t slot, const banyan_report_facts *facts)
 {
-    if (vtpm == nullptr || facts == nullptr || facts->size < sizeof(*facts) ||
-        facts->nonce_size > BANYAN_NONCE_MAX || vtpm->find(facts->instance) == nullptr) {
+    if (vtpm == nullptr || facts == nullptr || facts->size < sizeof(*facts) || facts->nonce_size > BANYAN_NONCE_MAX ||
+        vtpm->find(facts->instance) == nullptr) {
         return to_c(Errc::kBadArgument);
     }
     return to_c(vtpm->engine->sign(slot, *facts));

@@ -5,11 +5,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <utility>
-
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utility>
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -32,7 +31,7 @@ struct SlotHead {
     std::uint32_t instance;
     std::uint64_t generation;
     std::uint32_t flags;
-    std::uint32_t size; // of the blob
+    std::uint32_t size;         // of the blob
     std::uint8_t mac[kMacSize]; // HMAC-SHA-256 of the head up to here, then the blob
 };
 static_assert(sizeof(SlotHead) == 64 && offsetof(SlotHead, mac) == 32);
@@ -45,8 +44,8 @@ bool mac_of(const StoreKey &key, const SlotHead &head, std::span<const std::uint
     std::memcpy(text.data(), &head, offsetof(SlotHead, mac));
     std::copy(blob.begin(), blob.end(), text.begin() + offsetof(SlotHead, mac));
     unsigned size = 0;
-    return HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), text.data(), text.size(), out.data(),
-                &size) != nullptr &&
+    return HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), text.data(), text.size(), out.data(), &size) !=
+               nullptr &&
            size == kMacSize;
 }
 
@@ -211,10 +210,11 @@ Store::~Store()
 }
 
 Store::Store(Store &&other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), instance_(other.instance_), key_(other.key_),
+    : fd_(std::exchange(other.fd_, -1)),
+      instance_(other.instance_),
+      key_(other.key_),
       record_(std::move(other.record_))
-{
-}
+{}
 
 Store &Store::operator=(Store &&other) noexcept
 {

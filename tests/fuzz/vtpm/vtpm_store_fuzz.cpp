@@ -2,9 +2,8 @@
 // A store file with any content. The first byte says which half of a good file is kept around the input.
 #include <cstdint>
 #include <cstdlib>
-#include <string>
-
 #include <fcntl.h>
+#include <string>
 #include <unistd.h>
 
 #include "vtpm/store/store.hpp"

@@ -335,6 +335,50 @@ TEST(Engine, ACommandWhoseWorkerDiesFailsAndTheNextWorks)
     EXPECT_EQ(code_of(guest.command(0, get_random(4))), 0U);
 }
 
+TEST(Engine, NoAnsweredExtendIsLostWheneverTheWorkerDies)
+{
+    Machine machine({.sync_bound_ns = 0});
+    Guest guest(machine.vtpm);
+    unsigned seed = 1;
+    unsigned failed = 0;
+    for (int cycle = 0; cycle < 10; ++cycle) { // a power cycle stands 16 deaths
+        ASSERT_TRUE(machine.power(0)) << machine.describe();
+        ASSERT_TRUE(guest.request(0));
+        Bytes pcr(32, 0);
+        for (int death = 0; death < 15; ++death) {
+            const pid_t worker = last_worker();
+            ASSERT_GT(worker, 1);
+            seed = seed * 1103515245 + 12345;
+            std::thread killer([worker, delay = (seed >> 16) % 600] {
+                std::this_thread::sleep_for(std::chrono::microseconds(delay));
+                EXPECT_TRUE(end_process(worker));
+            });
+            for (std::uint8_t i = 0; i < 12; ++i) {
+                const std::uint32_t code = code_of(guest.command(0, pcr_extend(9, i)));
+                const Bytes after = extended(pcr, Bytes(32, i));
+                if (code == 0) {
+                    pcr = after;
+                    continue;
+                }
+                ASSERT_EQ(code, 0x101U);
+                ++failed;
+                const Bytes seen = digest_of(guest.command(0, pcr_read(9)));
+                ASSERT_TRUE(seen == pcr || seen == after) << "as a whole or not at all";
+                pcr = seen;
+            }
+            killer.join();
+            ASSERT_EQ(machine.settle(0), BANYAN_VTPM_READY);
+            Bytes seen = guest.command(0, pcr_read(9));
+            if (code_of(seen) == 0x101) { // it was this one that met the dying worker
+                seen = guest.command(0, pcr_read(9));
+            }
+            ASSERT_EQ(digest_of(seen), pcr) << machine.describe();
+        }
+        guest.relinquish(0);
+    }
+    EXPECT_GT(failed, 0U) << "some deaths met a command";
+}
+
 TEST(Engine, AWorkerThatDiesDuringALaunchBringsNoOldPcr17Back)
 {
     Machine machine;

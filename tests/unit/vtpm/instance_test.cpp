@@ -22,7 +22,7 @@ protected:
     {
         instance = std::make_unique<Instance>(config_, std::make_unique<FakeLink>(engine));
         ASSERT_TRUE(instance->power_on());
-        ASSERT_EQ(instance->state(), BANYAN_VTPM_READY);
+        ASSERT_EQ(instance->state(), PowerState::kReady);
         write(Reg::kAccess, Access::RequestUse::kMask);
     }
     void write(Reg reg, std::uint32_t value) { instance->write(static_cast<std::uint32_t>(reg), 1, value, now); }
@@ -87,7 +87,7 @@ TEST_F(AnInstance, AHostileAnswerEndsTheWorkerAndTheCommandFails)
     EXPECT_EQ(engine->stops, 1);
     EXPECT_EQ(engine->starts, (std::vector<bool>{false, true}));
     EXPECT_EQ(code(), 0x101U);
-    EXPECT_EQ(instance->state(), BANYAN_VTPM_READY);
+    EXPECT_EQ(instance->state(), PowerState::kReady);
 }
 
 TEST_F(AnInstance, AWorkerThatKeepsDyingIsParked)
@@ -97,16 +97,16 @@ TEST_F(AnInstance, AWorkerThatKeepsDyingIsParked)
         go();
         engine->health = Health::kDead;
         EXPECT_EQ(code(), 0x101U);
-        EXPECT_EQ(instance->state(), BANYAN_VTPM_READY) << i;
+        EXPECT_EQ(instance->state(), PowerState::kReady) << i;
     }
     go();
     engine->health = Health::kDead;
     EXPECT_EQ(code(), 0x101U);
-    EXPECT_EQ(instance->state(), BANYAN_VTPM_FAILED);
+    EXPECT_EQ(instance->state(), PowerState::kFailed);
     go();
     EXPECT_EQ(code(), 0x101U);
     EXPECT_TRUE(instance->power_on());
-    EXPECT_EQ(instance->state(), BANYAN_VTPM_READY);
+    EXPECT_EQ(instance->state(), PowerState::kReady);
 }
 
 TEST_F(AnInstance, APowerCycleDuringTheDoorbellsWaitWins)
@@ -120,7 +120,7 @@ TEST_F(AnInstance, APowerCycleDuringTheDoorbellsWaitWins)
         engine->complete();
     };
     go();
-    EXPECT_EQ(instance->state(), BANYAN_VTPM_READY);
+    EXPECT_EQ(instance->state(), PowerState::kReady);
     EXPECT_EQ(read(Reg::kSts), 0xffff'ffffU) << "no locality is active in the new life";
 }
 
@@ -130,18 +130,18 @@ TEST_F(AnInstance, ALaunchDuringTheDoorbellsWaitWins)
     engine->while_waiting = [&] {
         engine->while_waiting = [] {};
         ASSERT_TRUE(instance->launch(LaunchEvent::kStart, {}));
-        EXPECT_EQ(instance->launch_poll(), BANYAN_BUSY);
+        EXPECT_EQ(instance->launch_poll(), LaunchProgress::kBusy);
         EXPECT_EQ(engine->requests.size(), 1U) << "HASH_START waits for the command";
         engine->complete();
     };
     go();
     EXPECT_EQ(engine->cancels, 1);
-    EXPECT_EQ(instance->launch_poll(), BANYAN_BUSY);
+    EXPECT_EQ(instance->launch_poll(), LaunchProgress::kBusy);
     ASSERT_EQ(engine->requests.size(), 2U);
     EXPECT_EQ(engine->requests[1].op, Op::kHashStart);
     EXPECT_EQ(engine->requests[1].locality, 4);
     engine->complete();
-    EXPECT_EQ(instance->launch_poll(), BANYAN_OK);
+    EXPECT_EQ(instance->launch_poll(), LaunchProgress::kDone);
 }
 
 TEST_F(AnInstance, AStepWhileOneIsUnderWayFailsTheLaunch)
@@ -149,36 +149,36 @@ TEST_F(AnInstance, AStepWhileOneIsUnderWayFailsTheLaunch)
     engine->answers_at_once = false;
     ASSERT_TRUE(instance->launch(LaunchEvent::kStart, {}));
     EXPECT_FALSE(instance->launch(LaunchEvent::kData, Bytes(4)));
-    EXPECT_EQ(instance->state(), BANYAN_VTPM_FAILED);
-    EXPECT_LT(instance->launch_poll(), 0);
+    EXPECT_EQ(instance->state(), PowerState::kFailed);
+    EXPECT_EQ(instance->launch_poll(), LaunchProgress::kFailed);
 }
 
 TEST_F(AnInstance, TooMuchDataFailsTheLaunch)
 {
     ASSERT_TRUE(instance->launch(LaunchEvent::kStart, {}));
-    EXPECT_EQ(instance->launch_poll(), BANYAN_OK);
+    EXPECT_EQ(instance->launch_poll(), LaunchProgress::kDone);
     EXPECT_FALSE(instance->launch(LaunchEvent::kData, Bytes(4097)));
-    EXPECT_EQ(instance->state(), BANYAN_VTPM_FAILED);
+    EXPECT_EQ(instance->state(), PowerState::kFailed);
 }
 
 TEST_F(AnInstance, NoCheckpointIsRestoredWhileALaunchIsOpen)
 {
     ASSERT_TRUE(instance->launch(LaunchEvent::kStart, {}));
-    EXPECT_EQ(instance->launch_poll(), BANYAN_OK);
+    EXPECT_EQ(instance->launch_poll(), LaunchProgress::kDone);
     engine->answers_at_once = false;
     ASSERT_TRUE(instance->launch(LaunchEvent::kData, Bytes(4)));
     engine->health = Health::kDead;
-    EXPECT_LT(instance->launch_poll(), 0);
+    EXPECT_EQ(instance->launch_poll(), LaunchProgress::kFailed);
     EXPECT_EQ(engine->starts, std::vector<bool>{false}) << "no restart";
-    EXPECT_EQ(instance->state(), BANYAN_VTPM_FAILED);
+    EXPECT_EQ(instance->state(), PowerState::kFailed);
 }
 
 TEST_F(AnInstance, AnIdleWorkerThatDiedBetweenTwoStepsFailsTheLaunch)
 {
     ASSERT_TRUE(instance->launch(LaunchEvent::kStart, {}));
-    EXPECT_EQ(instance->launch_poll(), BANYAN_OK);
+    EXPECT_EQ(instance->launch_poll(), LaunchProgress::kDone);
     engine->health = Health::kDead;
-    EXPECT_EQ(instance->state(), BANYAN_VTPM_FAILED);
+    EXPECT_EQ(instance->state(), PowerState::kFailed);
     EXPECT_EQ(engine->starts, std::vector<bool>{false});
 }
 
@@ -186,17 +186,17 @@ TEST_F(AnInstance, ARefusedHashFailsTheLaunch)
 {
     for (int step = 0; step < 3; ++step) {
         ASSERT_TRUE(instance->power_on());
-        ASSERT_EQ(instance->state(), BANYAN_VTPM_READY);
+        ASSERT_EQ(instance->state(), PowerState::kReady);
         engine->answers_at_once = step != 0;
         ASSERT_TRUE(instance->launch(LaunchEvent::kStart, {}));
         if (step > 0) {
-            EXPECT_EQ(instance->launch_poll(), BANYAN_OK);
+            EXPECT_EQ(instance->launch_poll(), LaunchProgress::kDone);
             engine->answers_at_once = false;
             ASSERT_TRUE(instance->launch(step == 1 ? LaunchEvent::kData : LaunchEvent::kEnd, {}));
         }
         engine->complete(Answer::Kind::kRefused);
-        EXPECT_LT(instance->launch_poll(), 0);
-        EXPECT_EQ(instance->state(), BANYAN_VTPM_FAILED);
+        EXPECT_EQ(instance->launch_poll(), LaunchProgress::kFailed);
+        EXPECT_EQ(instance->state(), PowerState::kFailed);
     }
 }
 
@@ -204,7 +204,7 @@ TEST_F(AnInstance, ThatDoesNotStartIsFailed)
 {
     engine->start_works = false;
     EXPECT_FALSE(instance->power_on());
-    EXPECT_EQ(instance->state(), BANYAN_VTPM_FAILED);
+    EXPECT_EQ(instance->state(), PowerState::kFailed);
     EXPECT_TRUE(Access::TpmRegValidSts::get(read(Reg::kAccess)));
     write(Reg::kAccess, Access::RequestUse::kMask);
     go();
@@ -217,9 +217,9 @@ TEST_F(AnInstance, SaysNotValidWhileItStarts)
     engine->health = Health::kBooting;
     EXPECT_EQ(read(Reg::kAccess), 0U);
     EXPECT_EQ(read(Reg::kSts), 0xffff'ffffU);
-    EXPECT_EQ(instance->state(), BANYAN_VTPM_STARTING);
+    EXPECT_EQ(instance->state(), PowerState::kStarting);
     EXPECT_FALSE(instance->launch(LaunchEvent::kStart, {})) << "a launch that nobody hashed";
-    EXPECT_EQ(instance->state(), BANYAN_VTPM_FAILED);
+    EXPECT_EQ(instance->state(), PowerState::kFailed);
 }
 
 TEST_F(AnInstance, ASeizedCommandIsCancelledAndItsResponseDropped)
@@ -230,7 +230,8 @@ TEST_F(AnInstance, ASeizedCommandIsCancelledAndItsResponseDropped)
     EXPECT_EQ(engine->cancels, 1);
     instance->write(kPageSize * 2 + static_cast<std::uint32_t>(Reg::kSts), 1, Sts::CommandReady::kMask, now);
     const auto sts = [&] {
-        return static_cast<std::uint32_t>(instance->read(kPageSize * 2 + static_cast<std::uint32_t>(Reg::kSts), 4, now));
+        return static_cast<std::uint32_t>(
+            instance->read(kPageSize * 2 + static_cast<std::uint32_t>(Reg::kSts), 4, now));
     };
     EXPECT_FALSE(Sts::CommandReady::get(sts()));
     engine->complete();
@@ -264,7 +265,7 @@ TEST_F(ADeterministicInstance, ALaunchPollWaits)
     engine->answers_at_once = false;
     engine->while_waiting = [&] { engine->complete(); };
     ASSERT_TRUE(instance->launch(LaunchEvent::kStart, {}));
-    EXPECT_EQ(instance->launch_poll(), BANYAN_OK);
+    EXPECT_EQ(instance->launch_poll(), LaunchProgress::kDone);
 }
 
 class HostileWorker : public ::testing::Test {

@@ -3,19 +3,17 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cbor.h>
 #include <openssl/bn.h>
 #include <openssl/ecdsa.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/sha.h>
 #include <openssl/x509.h>
-
-#include <cbor.h>
 
 #include "tests/unit/vtpm/processes.hpp"
 #include "tests/unit/vtpm/vtpm_machine.hpp"
@@ -54,8 +52,8 @@ protected:
         PEM_write_X509(file, certificate);
         std::fclose(file);
         X509_free(certificate);
-        std::ofstream(folder_ + "/store.key", std::ios::binary).write(reinterpret_cast<const char *>(store_key().data()),
-                                                                      kStoreKeySize);
+        std::ofstream(folder_ + "/store.key", std::ios::binary)
+            .write(reinterpret_cast<const char *>(store_key().data()), kStoreKeySize);
         make_instance(0);
         make_instance(1);
     }
@@ -93,9 +91,8 @@ protected:
             spki.write(reinterpret_cast<const char *>(made->publics.iak.name.data()),
                        static_cast<std::streamsize>(made->publics.iak.name.size()));
             spki.close();
-            const bool stored = create_store(instance_file(folder_, index, "nvstore"), store_key(), index,
-                                             made->permanent)
-                                    .has_value();
+            const bool stored =
+                create_store(instance_file(folder_, index, "nvstore"), store_key(), index, made->permanent).has_value();
             ::_exit(stored ? 0 : 1);
         }
         int status = 0;
@@ -151,7 +148,8 @@ protected:
     }
     static Bytes data_of(const Bytes &response) // header, parameterSize, size, data, session
     {
-        return response.size() < 16 ? Bytes{} : Bytes(response.begin() + 16, response.begin() + 16 + load_be16(response, 14));
+        return response.size() < 16 ? Bytes{}
+                                    : Bytes(response.begin() + 16, response.begin() + 16 + load_be16(response, 14));
     }
 
     static inline std::string folder_;
@@ -182,7 +180,8 @@ TEST_F(APlatform, AnsweredNvWritesOutliveTheEngine)
             if (round == 1) {
                 EXPECT_EQ(code_of(guest.command(nv_define(kIndex))), 0U);
             } else {
-                EXPECT_EQ(data_of(guest.command(nv_read(kIndex, 8, 0))), Bytes(8, static_cast<std::uint8_t>(round - 1)));
+                EXPECT_EQ(data_of(guest.command(nv_read(kIndex, 8, 0))),
+                          Bytes(8, static_cast<std::uint8_t>(round - 1)));
             }
             EXPECT_EQ(code_of(guest.command(nv_write(kIndex, round))), 0U);
             ASSERT_TRUE(end_process(only_child())); // and its children by their parent-death signal
@@ -324,8 +323,8 @@ TEST_F(APlatform, SignsAReportThatItsKeyVerifies)
     const int der_size = i2d_ECDSA_SIG(pair, &der);
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     EXPECT_EQ(EVP_DigestVerifyInit(context, nullptr, EVP_sha384(), nullptr, key_), 1);
-    EXPECT_EQ(EVP_DigestVerify(context, der, static_cast<std::size_t>(der_size), signed_text.data(), signed_text.size()),
-              1);
+    EXPECT_EQ(
+        EVP_DigestVerify(context, der, static_cast<std::size_t>(der_size), signed_text.data(), signed_text.size()), 1);
     EVP_MD_CTX_free(context);
     OPENSSL_free(der);
     ECDSA_SIG_free(pair);
@@ -333,9 +332,9 @@ TEST_F(APlatform, SignsAReportThatItsKeyVerifies)
     cbor_item_t *map = cbor_load(body.data(), body.size(), &loaded);
     ASSERT_TRUE(map != nullptr && cbor_isa_map(map));
     ASSERT_EQ(cbor_map_size(map), 16U);
-    const std::vector<std::string> keys{"schema", "kind",   "machine",    "class",      "domain", "name",
-                                        "instance", "start", "launch",     "descriptor", "hypervisor", "flags",
-                                        "insecure", "ek",    "iak",        "nonce"};
+    const std::vector<std::string> keys{"schema",   "kind",  "machine", "class",      "domain",     "name",
+                                        "instance", "start", "launch",  "descriptor", "hypervisor", "flags",
+                                        "insecure", "ek",    "iak",     "nonce"};
     for (std::size_t i = 0; i < keys.size(); ++i) {
         const cbor_pair &entry = cbor_map_handle(map)[i];
         EXPECT_EQ(text_of(entry.key), keys[i]);

@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <dirent.h>
 #include <fstream>
 #include <string>
-#include <vector>
-
-#include <dirent.h>
 #include <unistd.h>
+#include <vector>
 
 namespace banyan::vtpm::testing {
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What a worker may not do, tried by a process in a worker's sandbox.
 #include <cerrno>
-#include <functional>
-
 #include <fcntl.h>
+#include <functional>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -48,14 +47,14 @@ TEST_P(ARefusedCall, EndsTheWorker)
     EXPECT_EQ(WTERMSIG(status), SIGSYS);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Worker, ARefusedCall,
-    testing::Values(SYS_open, SYS_openat, SYS_openat2, SYS_creat, SYS_socket, SYS_connect, SYS_execve, SYS_execveat,
-                    SYS_fork, SYS_vfork, SYS_clone, SYS_clone3, SYS_ptrace, SYS_kill, SYS_ftruncate, SYS_fcntl,
-                    SYS_memfd_create, SYS_dup2, SYS_ioctl, SYS_unlink, SYS_rename, SYS_process_vm_readv,
-                    SYS_process_vm_writev, SYS_shmget, SYS_mount, SYS_setuid, SYS_seccomp, SYS_bpf, SYS_pwrite64,
-                    SYS_sendmsg, SYS_recvmsg, SYS_userfaultfd, SYS_io_uring_setup, SYS_mprotect),
-    [](const auto &test) { return syscall_name(static_cast<int>(test.param)); });
+INSTANTIATE_TEST_SUITE_P(Worker, ARefusedCall,
+                         testing::Values(SYS_open, SYS_openat, SYS_openat2, SYS_creat, SYS_socket, SYS_connect,
+                                         SYS_execve, SYS_execveat, SYS_fork, SYS_vfork, SYS_clone, SYS_clone3,
+                                         SYS_ptrace, SYS_kill, SYS_ftruncate, SYS_fcntl, SYS_memfd_create, SYS_dup2,
+                                         SYS_ioctl, SYS_unlink, SYS_rename, SYS_process_vm_readv, SYS_process_vm_writev,
+                                         SYS_shmget, SYS_mount, SYS_setuid, SYS_seccomp, SYS_bpf, SYS_pwrite64,
+                                         SYS_sendmsg, SYS_recvmsg, SYS_userfaultfd, SYS_io_uring_setup, SYS_mprotect),
+                         [](const auto &test) { return syscall_name(static_cast<int>(test.param)); });
 
 TEST(Worker, MayDoWhatItNeeds)
 {
@@ -77,7 +76,8 @@ TEST(Landlock, LeavesNoFileToOpen)
         if (!deny_files()) {
             quit(77);
         }
-        if (::open("/etc/passwd", O_RDONLY) >= 0 || errno != EACCES || ::open("/tmp/x", O_CREAT | O_WRONLY, 0600) >= 0) {
+        if (::open("/etc/passwd", O_RDONLY) >= 0 || errno != EACCES ||
+            ::open("/tmp/x", O_CREAT | O_WRONLY, 0600) >= 0) {
             quit(1);
         }
     });

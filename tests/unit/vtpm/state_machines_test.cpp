@@ -95,8 +95,8 @@ TEST(FifoStates, EveryStateIsReachable)
 template <typename Visit>
 void for_each_locality_step(Visit visit)
 {
-    for (const std::uint8_t active : {std::uint8_t{0}, std::uint8_t{1}, std::uint8_t{2}, std::uint8_t{3},
-                                      std::uint8_t{4}, kNoLocality}) {
+    for (const std::uint8_t active :
+         {std::uint8_t{0}, std::uint8_t{1}, std::uint8_t{2}, std::uint8_t{3}, std::uint8_t{4}, kNoLocality}) {
         for (unsigned requested = 0; requested < 32; ++requested) {
             for (unsigned seized = 0; seized < 32; ++seized) {
                 const Localities now{active, static_cast<std::uint8_t>(requested), static_cast<std::uint8_t>(seized)};
@@ -105,9 +105,9 @@ void for_each_locality_step(Visit visit)
                 }
                 for (const LocalityEvent event : kLocalityEvents) {
                     for (std::uint8_t locality = 0; locality < 5; ++locality) {
-                        SCOPED_TRACE(testing::Message() << "active " << int(active) << " requested " << requested
-                                                        << " seized " << seized << " event " << int(event)
-                                                        << " by " << int(locality));
+                        SCOPED_TRACE(testing::Message()
+                                     << "active " << int(active) << " requested " << requested << " seized " << seized
+                                     << " event " << int(event) << " by " << int(locality));
                         visit(now, event, locality, step(now, event, locality));
                     }
                 }
@@ -202,12 +202,12 @@ TEST(LaunchStates, StartDataEndIsTheOnlyWay)
 TEST(LaunchStates, AStepOutOfOrderFailsItForGood)
 {
     for (const LaunchState from : kLaunchStates) {
-        for (const LaunchEvent event : {LaunchEvent::kStart, LaunchEvent::kData, LaunchEvent::kEnd,
-                                        LaunchEvent::kAbort}) {
+        for (const LaunchEvent event :
+             {LaunchEvent::kStart, LaunchEvent::kData, LaunchEvent::kEnd, LaunchEvent::kAbort}) {
             const LaunchStep result = step(from, event);
-            const bool in_order = (from == LaunchState::kClosed && event == LaunchEvent::kStart) ||
-                                  (from == LaunchState::kOpen &&
-                                   (event == LaunchEvent::kData || event == LaunchEvent::kEnd));
+            const bool in_order =
+                (from == LaunchState::kClosed && event == LaunchEvent::kStart) ||
+                (from == LaunchState::kOpen && (event == LaunchEvent::kData || event == LaunchEvent::kEnd));
             EXPECT_EQ(result.next == LaunchState::kFailed, !in_order) << int(from) << " " << int(event);
         }
     }

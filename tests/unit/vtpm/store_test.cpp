@@ -2,9 +2,8 @@
 #include "vtpm/store/store.hpp"
 
 #include <cstdlib>
-#include <fstream>
-
 #include <fcntl.h>
+#include <fstream>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>

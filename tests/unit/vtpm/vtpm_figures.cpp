@@ -24,7 +24,9 @@ void figure(const char *name, int rounds, What what)
         samples.push_back(now_us() - begun);
     }
     std::sort(samples.begin(), samples.end());
-    const auto at = [&](double part) { return samples[static_cast<std::size_t>(part * static_cast<double>(samples.size() - 1))]; };
+    const auto at = [&](double part) {
+        return samples[static_cast<std::size_t>(part * static_cast<double>(samples.size() - 1))];
+    };
     std::printf("{\"figure\":\"%s\",\"unit\":\"us\",\"samples\":%zu,\"median\":%.1f,\"p90\":%.1f,\"max\":%.1f}\n", name,
                 samples.size(), at(0.5), at(0.9), at(1.0));
 }
@@ -50,8 +52,8 @@ void doorbells(const char *name, Guest &guest, int rounds, const Bytes &command)
         samples.push_back(doorbell(guest, command));
     }
     std::sort(samples.begin(), samples.end());
-    std::printf("{\"figure\":\"%s\",\"unit\":\"us\",\"samples\":%d,\"median\":%.1f,\"p90\":%.1f,\"max\":%.1f}\n", name, rounds,
-                samples[samples.size() / 2], samples[samples.size() * 9 / 10], samples.back());
+    std::printf("{\"figure\":\"%s\",\"unit\":\"us\",\"samples\":%d,\"median\":%.1f,\"p90\":%.1f,\"max\":%.1f}\n", name,
+                rounds, samples[samples.size() / 2], samples[samples.size() * 9 / 10], samples.back());
 }
 
 long private_kb(pid_t pid)
@@ -101,8 +103,9 @@ void run(int rounds)
         comebacks.push_back(now_us() - begun);
     }
     std::sort(comebacks.begin(), comebacks.end());
-    std::printf("{\"figure\":\"killed_worker_to_answer\",\"unit\":\"us\",\"samples\":%zu,\"median\":%.1f,\"max\":%.1f}\n",
-                comebacks.size(), comebacks[comebacks.size() / 2], comebacks.back());
+    std::printf(
+        "{\"figure\":\"killed_worker_to_answer\",\"unit\":\"us\",\"samples\":%zu,\"median\":%.1f,\"max\":%.1f}\n",
+        comebacks.size(), comebacks[comebacks.size() / 2], comebacks.back());
     figure("make_and_power_on", 63, [&](int i) { (void)machine.power(static_cast<std::uint32_t>(i + 1)); });
     std::vector<long> sizes;
     const auto children = children_of(only_child());
@@ -110,8 +113,8 @@ void run(int rounds)
         sizes.push_back(private_kb(children[i]));
     }
     std::sort(sizes.begin(), sizes.end());
-    std::printf("{\"figure\":\"worker_private\",\"unit\":\"KiB\",\"samples\":%zu,\"median\":%ld,\"max\":%ld}\n", sizes.size(),
-                sizes[sizes.size() / 2], sizes.back());
+    std::printf("{\"figure\":\"worker_private\",\"unit\":\"KiB\",\"samples\":%zu,\"median\":%ld,\"max\":%ld}\n",
+                sizes.size(), sizes[sizes.size() / 2], sizes.back());
 }
 
 } // namespace

@@ -2,8 +2,8 @@
 // A vTPM as QEMU holds it, with the real engine, and a guest that drives its window the way Linux' tpm_tis does.
 #pragma once
 
-#include <array>
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
@@ -85,7 +85,8 @@ public:
 
     [[nodiscard]] banyan_status drtm(std::uint32_t instance, banyan_drtm_step step, const Bytes &data = {}) const
     {
-        banyan_status now = banyan_vtpm_drtm(vtpm, instance, step, data.data(), static_cast<std::uint32_t>(data.size()));
+        banyan_status now =
+            banyan_vtpm_drtm(vtpm, instance, step, data.data(), static_cast<std::uint32_t>(data.size()));
         while (now == 0 && (now = banyan_vtpm_drtm_poll(vtpm, instance)) == BANYAN_BUSY) {
             std::this_thread::sleep_for(std::chrono::microseconds(50));
             now = 0;
@@ -173,9 +174,9 @@ public:
     }
     void write(unsigned locality, tis::Reg reg, std::uint64_t value, unsigned width = 4)
     {
-        EXPECT_EQ(banyan_vtpm_mmio_write(vtpm_, &cycle, locality * 0x1000U + static_cast<std::uint32_t>(reg), width,
-                                         value),
-                  0);
+        EXPECT_EQ(
+            banyan_vtpm_mmio_write(vtpm_, &cycle, locality * 0x1000U + static_cast<std::uint32_t>(reg), width, value),
+            0);
     }
 
     [[nodiscard]] bool request(unsigned locality)
