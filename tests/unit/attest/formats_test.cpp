@@ -299,6 +299,19 @@ TEST(ImaPrediction, HoldsWhatDebian61Does)
     EXPECT_EQ(predicted_ima_values(Bank::kSha256).size(), 3U);
 }
 
+TEST(ImaPrediction, IsWhatAPartitionWithDebian61Showed)
+{
+    // linux-image-6.1.0-56-amd64: its line in ascii_runtime_measurements, and PCR 10 in its quote.
+    EXPECT_EQ(first_unexpected_ima_line(
+                  "10 7bc63fcff2b5f329bf04b1820ccb5eb55c2be649 ima-sig "
+                  "sha256:7b6436b0c98f62380866d9432c2af0ee08ce16a171bda6951aecd95ee1307d61 boot_aggregate \n"),
+              std::nullopt);
+    EXPECT_EQ(to_hex(predicted_ima_values(Bank::kSha256)[1]),
+              "37368ed5269259e70270568f02b0cba82dc26a2b1e70780b5cae2cc9eeb8d185");
+    EXPECT_EQ(to_hex(predicted_ima_values(Bank::kSha384)[1]),
+              "060cb556e24ff928c107cf06d9af41d6159e56adfd11c58d442521ef2fd2732983eda9a800acdec592d4bfa370356c2a");
+}
+
 TEST(ImaPrediction, NamesTheFirstLineThatIsNotTheAggregate)
 {
     const Digests digests = boot_aggregate_as_debian_6_1();
