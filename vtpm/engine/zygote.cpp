@@ -396,6 +396,10 @@ int Zygote::run(const std::string &level)
     for (Instance &instance : instances_) {
         kill_worker(instance);
     }
+    ::close(keeper_); // keeper and signer end when they see this, the keeper after a commit under way
+    ::close(signer_);
+    while (::waitpid(-1, nullptr, 0) > 0 || errno == EINTR) { // leaves no process for somebody else to collect
+    }
     return 0;
 }
 
