@@ -38,6 +38,7 @@ void say_hex(u64 value);
 ///   report PATH    a number of the domain table's report, for example domains.1.denied.port
 ///   vtpm PATH      the same of the vTPM's
 ///   pcr17 BANK ADDRESS SIZE BYTE   byte BYTE of extend(0.., hash(physical memory)), computed apart from us
+///   extended TIMES FILL BYTE       byte BYTE of a SHA-256 PCR that was 0 and was extended by 32 bytes of FILL
 ///   sleep MS       0, after so many milliseconds of host time
 ///   nmi            0, after a press of the NMI button
 void begin_question();
