@@ -157,11 +157,7 @@ BANYAN_SELFTEST(a_sibling_that_waits_starts_after_the_launch_with_gif_clear)
         begin_on(2, [](u64) { guest::result(0, rdmsr(msr::kVmCr)); }, 0);
         BANYAN_EXPECT(!finished_on(2, 20 * kMillisecond)); // which GIF holds back
     }, 0, 1u << 1 | 1u << 2);
-    d.seal();
-    begin_on(2, enter_job, 1);
-    d.await_cores(1u << 2);
-    spin(20 * kMillisecond);
-    begin_on(1, enter_job, 1);
+    d.start();
     d.wait();
     const dt::EndReason why = d.reason();
     d.remove();
@@ -185,11 +181,7 @@ BANYAN_SELFTEST(a_sipi_sent_before_skinit_starts_no_core_beside_the_block)
         spin(20 * kMillisecond);
         guest::result(0, read<u16>(0x9080));
     }, 0, 1u << 1 | 1u << 2);
-    d.seal();
-    begin_on(2, enter_job, 1);
-    d.await_cores(1u << 2);
-    spin(20 * kMillisecond);
-    begin_on(1, enter_job, 1);
+    d.start();
     d.wait();
     const dt::EndReason why = d.reason();
     d.remove();
@@ -231,11 +223,7 @@ BANYAN_SELFTEST(a_launch_leaves_no_mark_on_a_core_that_goes_back_to_the_host)
         make_block(kSlb, 0x200);
         launch();
     }, 0, 1u << 1 | 1u << 2);
-    d.seal();
-    begin_on(2, enter_job, 1);
-    d.await_cores(1u << 2);
-    spin(20 * kMillisecond);
-    begin_on(1, enter_job, 1);
+    d.start();
     d.wait();
     BANYAN_EXPECT_EQ(d.reason(), dt::EndReason::kPoweroff);
     for (u32 core = 1; core < 3; ++core) {

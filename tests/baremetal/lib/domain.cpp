@@ -271,11 +271,16 @@ void Domain::seal()
 void Domain::start()
 {
     seal();
+    const u64 others = descriptor_.core_mask & ~(u64{1} << descriptor_.boot_core);
     for (u32 core = 1; core < kCores; ++core) {
-        if ((descriptor_.core_mask >> core & 1) != 0) {
+        if ((others >> core & 1) != 0) {
             begin_on(core, enter_job, number_);
         }
     }
+    if (others != 0) { // a SIPI to a core that is not inside yet would be lost
+        await_cores(others);
+    }
+    begin_on(descriptor_.boot_core, enter_job, number_);
 }
 
 void Domain::wait()

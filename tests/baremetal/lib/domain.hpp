@@ -91,7 +91,7 @@ public:
     void build();
     /// build() and SEAL.
     void seal();
-    /// seal(), and VMRUN on every core of the mask.
+    /// seal(), and VMRUN on every core of the mask, the boot core last.
     void start();
     /// Until no core is inside: the domain is DIRTY.
     void wait();
