@@ -475,6 +475,42 @@ BANYAN_SELFTEST(the_host_has_no_reach_into_a_closed_domains_ram)
     }
 }
 
+// A core of the host stores into the domain's RAM without a pause, before SEAL, through it and after it. Passes if, from the
+// domain's first instruction on, no such store lands: what the guest finds there stays.
+BANYAN_SELFTEST(no_store_of_the_host_lands_after_a_domain_has_begun)
+{
+    static volatile bool stop;
+    for (u32 life = 0; life < 20; ++life) {
+        Domain d(1, [](u64) {
+            const u64 first = read<u64>(kSecretAt);
+            for (u32 i = 0; i < 20'000; ++i) {
+                BANYAN_EXPECT_EQ(read<u64>(kSecretAt), first);
+            }
+        });
+        d.build();
+        stop = false;
+        begin_on(3, [](u64 at) {
+            for (u64 count = 0; !stop; ++count) {
+                write<u64>(at, count);
+            }
+        }, slice(1) + kSecretAt);
+        control_write(dt::control::kSelect, 1);
+        control_write(dt::control::kCommand, static_cast<u32>(dt::Command::kSeal));
+        begin_on(1, [](u64 domain) {
+            (void)eventually([=] {
+                enter_job(domain);
+                return entering(1).joined;
+            });
+        }, 1);
+        d.wait();
+        stop = true;
+        BANYAN_EXPECT(finished_on(3));
+        const dt::EndReason why = d.reason();
+        d.remove();
+        BANYAN_EXPECT_EQ(why, dt::EndReason::kPoweroff);
+    }
+}
+
 // The host jumps into a closed domain's RAM, where the guest has put code. Passes if not one instruction of it runs.
 BANYAN_SELFTEST(the_host_cannot_execute_a_closed_domains_ram)
 {

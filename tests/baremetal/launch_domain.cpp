@@ -229,7 +229,8 @@ BANYAN_SELFTEST(a_launch_leaves_no_mark_on_a_core_that_goes_back_to_the_host)
     for (u32 core = 1; core < 3; ++core) {
         start_core(core);
         static u64 vm_cr;
-        run_on(core, [](u64) { vm_cr = rdmsr(msr::kVmCr); }); // the wake-up interrupt comes: GIF is set
+        begin_on(core, [](u64) { vm_cr = rdmsr(msr::kVmCr); }, 0);
+        BANYAN_EXPECT(finished_on(core, kSecond)); // the wake-up interrupt comes: GIF is set
         BANYAN_EXPECT_EQ(vm_cr, 0);
     }
 }
@@ -309,4 +310,35 @@ BANYAN_SELFTEST(a_domain_can_launch_again)
     });
     d.run();
     BANYAN_EXPECT_EQ(d.report("launch_count"), 3);
+}
+
+// The host launches a block of its own whose second half belongs to a sealed domain: it would be measured, and the measure
+// tells what is in there. Passes if that is #GP(0). Then the whole block is the host's, and it launches.
+BANYAN_SELFTEST(the_host_cannot_measure_a_closed_domains_ram)
+{
+    Domain d(1, [](u64) {
+        guest::signal(1);
+        guest::await(2);
+    });
+    constexpr u64 kHalf = 0x8000;
+    d.descriptor().ranges[0] = {kHalf, slice(1) + kHalf, kSliceSize - kHalf};
+    make_block(static_cast<u32>(slice(1)), 0);
+    make_block(kSlb, 0x200);
+    d.start();
+    d.await(1);
+    for (u32 core = 2; core < 4; ++core) { // all cores of the host wait; the domain's does not count
+        lapic::send(core, lapic::kInit | lapic::kAssert);
+    }
+    spin(20 * kMillisecond);
+    const Fault fault = attempt([] { launch_now(static_cast<u32>(slice(1))); });
+    asm volatile("cld");
+    BANYAN_EXPECT(fault.is(kGp));
+    launch();
+    wrmsr(msr::kVmCr, 0);
+    stgi();
+    BANYAN_EXPECT_EQ(launch_state.eip, kSlb + kSlbEntry);
+    BANYAN_EXPECT_EQ(ask("report host.launch_count"), 1);
+    d.signal(2);
+    d.wait();
+    BANYAN_EXPECT_EQ(d.reason(), dt::EndReason::kPoweroff);
 }
