@@ -199,7 +199,8 @@ std::string render_table(const json &report)
         rows.push_back({vm["name"].get<std::string>(), vm["kernel"].get<std::string>(), short_pcr17(vm),
                         vm["verdict"].get<std::string>(), launch_time(vm["launch"]),
                         text_or(vm["exits"]["running"], "-"), denied_sum(vm["denied"])});
-        if (const auto reason = vm["reason"].get<std::string>(); !reason.empty()) {
+        // What ended the run for all is said once, by the caller.
+        if (const auto reason = vm["reason"].get<std::string>(); !reason.empty() && reason != report["reason"]) {
             reasons.emplace_back(rows.back()[0], reason);
         }
     }

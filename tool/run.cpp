@@ -225,7 +225,8 @@ private:
                      RunFolder &folder, const fs::path &evidence)
     {
         RunReport report = make_report(plan, result, verdicts, facts);
-        const bool keep = request_.evidence.has_value() || report.exit != Exit::kOk;
+        const bool keep =
+            request_.evidence.has_value() || (report.exit != Exit::kOk && report.exit != Exit::kInterrupted);
         if (keep) {
             report.json["evidence"] = evidence.string();
         }
