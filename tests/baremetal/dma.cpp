@@ -73,8 +73,8 @@ void set_up_devices()
     const pci::Function port = root_port();
     BANYAN_EXPECT(port.found);
     pci::write(port, pci::kBuses, u32{kSecondary} << 16 | u32{kSecondary} << 8);
-    pci::write(port, pci::kBridgeMemory, static_cast<u32>(kGuestEdu >> 16 << 4 & 0xFFF0) |
-                                             static_cast<u32>((kGuestEdu >> 16 & 0xFFF0) << 16));
+    pci::write(port, pci::kBridgeMemory,
+               static_cast<u32>(kGuestEdu >> 16 << 4 & 0xFFF0) | static_cast<u32>((kGuestEdu >> 16 & 0xFFF0) << 16));
     pci::write(port, pci::kBridgePrefetch, 0xFFF0);
     pci::write(port, pci::kCommand, pci::kMemory | pci::kMaster);
     BANYAN_EXPECT(Edu{kHostEdu}.answers());
@@ -142,8 +142,8 @@ BANYAN_SELFTEST(a_domains_device_reaches_nothing_else)
     two.await(1);
     run_with_edu([](u64) {
         const Edu edu = guest_edu();
-        for (const u64 at : {kHostMemory, slice(2) + 0x30'0000, slice(1) + 0x30'0000, u64{dt::kControlBase}, u64{dt::kVtpmBase},
-                             u64{dt::kOwnPageBase}, u64{kSliceSize}, kHostEdu, box(2)}) {
+        for (const u64 at : {kHostMemory, slice(2) + 0x30'0000, slice(1) + 0x30'0000, u64{dt::kControlBase},
+                             u64{dt::kVtpmBase}, u64{dt::kOwnPageBase}, u64{kSliceSize}, kHostEdu, box(2)}) {
             write<u64>(0x30'0000, 0);
             edu.load(0x30'0000, 8);
             edu.store(at, 8);
@@ -307,7 +307,8 @@ BANYAN_SELFTEST(devices_do_not_reach_the_vtpm_or_the_domain_table)
     d.build();
     write<u64>(0x0310'0000, 0);
     host.load(0x0310'0000, 8);
-    for (const u64 at : {dt::kVtpmBase, dt::kVtpmBase + 0x4028, dt::kOwnPageBase, dt::kControlBase, dt::kControlBase + 0x1000}) {
+    for (const u64 at :
+         {dt::kVtpmBase, dt::kVtpmBase + 0x4028, dt::kOwnPageBase, dt::kControlBase, dt::kControlBase + 0x1000}) {
         host.store(at, 4);
         host.load(at, 4);
         host.store(0x0311'0000, 4);

@@ -67,7 +67,8 @@ dt::Status seal_status(Domain &d)
 // A domain whose guest ends itself. It shows that the frame of all the tests here stands: entry, window, end, reason.
 BANYAN_SELFTEST(a_domain_runs_and_powers_off)
 {
-    Domain d(1, [](u64 argument) { guest::result(0, argument + 1); }, 41);
+    Domain d(
+        1, [](u64 argument) { guest::result(0, argument + 1); }, 41);
     d.run();
     BANYAN_EXPECT_EQ(d.result(0), 42);
     BANYAN_EXPECT_EQ(entering(1).exit_code, dt::ExitCode::kDomainStop);
@@ -176,11 +177,11 @@ BANYAN_SELFTEST(what_no_domain_may_have_is_refused)
         const dt::Status status = seal_status(d);
         BANYAN_EXPECT(status == dt::Status::kBadDescriptor || status == dt::Status::kOverlap);
     };
-    refused([](Domain &, dt::Descriptor &d) { d.core_mask |= 1; });          // the host's core
-    refused([](Domain &, dt::Descriptor &d) { d.core_mask |= 1u << 4; });    // no such core
+    refused([](Domain &, dt::Descriptor &d) { d.core_mask |= 1; });       // the host's core
+    refused([](Domain &, dt::Descriptor &d) { d.core_mask |= 1u << 4; }); // no such core
     refused([](Domain &, dt::Descriptor &d) { d.boot_core = 2; });
     refused([](Domain &, dt::Descriptor &d) { d.vtpm_instance = 0; });
-    refused([](Domain &, dt::Descriptor &d) { d.ranges[0].hpa = 256u << 20; }); // beyond RAM
+    refused([](Domain &, dt::Descriptor &d) { d.ranges[0].hpa = 256u << 20; });                     // beyond RAM
     refused([](Domain &, dt::Descriptor &d) { d.ranges[0].size = 0xB'0000, d.ranges[0].hpa = 0; }); // the legacy hole
     refused([](Domain &, dt::Descriptor &d) { d.ranges[d.range_count++] = {0x2000'0000, slice(1), 0x1000}; }); // twice
     refused([](Domain &, dt::Descriptor &d) { d.ranges[d.range_count++] = {dt::kLapicBase, slice(2), 0x1000}; });
@@ -221,8 +222,9 @@ BANYAN_SELFTEST(only_a_core_of_the_mask_can_join_and_only_a_sealed_or_running_do
 BANYAN_SELFTEST(vmrun_enters_the_descriptors_state_whatever_the_vmcb_says)
 {
     entry_probe_function = address_of(+[](u64) {
-        const u32 expected[] = {0x1111'1111, 0x2222'2222, 0, 0, 0x3333'3333, 0, 0, 0, // eax ebx ecx edx esi edi ebp esp
-                                2, 0x11, 0, 0, 0, 0x400, 0xFFFF'0FF0};                // eflags cr0 cr3 cr4 efer dr7 dr6
+        const u32 expected[] = {
+            0x1111'1111, 0x2222'2222, 0, 0, 0x3333'3333, 0,     0,          0, // eax ebx ecx edx esi edi ebp esp
+            2,           0x11,        0, 0, 0,           0x400, 0xFFFF'0FF0};  // eflags cr0 cr3 cr4 efer dr7 dr6
         for (u32 i = 0; i < 15; ++i) {
             guest::result(i, entry_state[i] ^ u64{expected[i]});
         }
@@ -460,7 +462,8 @@ BANYAN_SELFTEST(the_host_has_no_reach_into_a_closed_domains_ram)
     begin_on(1, enter_job, 1);
     d.await(1);
     attack();
-    run_on(2, [](u64 at) { write<u64>(at, 7); }, secret);
+    run_on(
+        2, [](u64 at) { write<u64>(at, 7); }, secret);
     d.signal(2);
     d.wait();
     attack();
@@ -489,19 +492,25 @@ BANYAN_SELFTEST(no_store_of_the_host_lands_after_a_domain_has_begun)
         });
         d.build();
         stop = false;
-        begin_on(3, [](u64 at) {
-            for (u64 count = 0; !stop; ++count) {
-                write<u64>(at, count);
-            }
-        }, slice(1) + kSecretAt);
+        begin_on(
+            3,
+            [](u64 at) {
+                for (u64 count = 0; !stop; ++count) {
+                    write<u64>(at, count);
+                }
+            },
+            slice(1) + kSecretAt);
         control_write(dt::control::kSelect, 1);
         control_write(dt::control::kCommand, static_cast<u32>(dt::Command::kSeal));
-        begin_on(1, [](u64 domain) {
-            (void)eventually([=] {
-                enter_job(domain);
-                return entering(1).joined;
-            });
-        }, 1);
+        begin_on(
+            1,
+            [](u64 domain) {
+                (void)eventually([=] {
+                    enter_job(domain);
+                    return entering(1).joined;
+                });
+            },
+            1);
         d.wait();
         stop = true;
         BANYAN_EXPECT(finished_on(3));
@@ -589,7 +598,8 @@ BANYAN_SELFTEST(vmrun_does_not_write_an_exit_code_into_a_closed_domains_ram)
 
 BANYAN_SELFTEST(a_refused_entry_does_not_write_an_exit_code_into_a_closed_domains_ram)
 {
-    Domain d(3, [](u64) {}, 0, 1u << 2);
+    Domain d(
+        3, [](u64) {}, 0, 1u << 2);
     d.seal();
     run_on(2, join_job, 3);
     BANYAN_EXPECT_EQ(command(3, dt::Command::kStop), dt::Status::kOk);
@@ -734,7 +744,17 @@ BANYAN_SELFTEST(a_reset_by_the_host_leaves_a_running_domain_dirty)
 
 namespace {
 
-enum Stubborn : u64 { kLoop, kHalted, kHaltedMasked, kGifClear, kGifClearHalted, kInNmi, kInFault, kMwait, kStubbornEnd };
+enum Stubborn : u64 {
+    kLoop,
+    kHalted,
+    kHaltedMasked,
+    kGifClear,
+    kGifClearHalted,
+    kInNmi,
+    kInFault,
+    kMwait,
+    kStubbornEnd
+};
 
 void is_stubborn(u64 how)
 {
@@ -813,14 +833,17 @@ BANYAN_SELFTEST(the_stop_line_reaches_a_core_in_any_state)
 // The same for a core that waits for SIPI, with and without an INIT pending for it.
 BANYAN_SELFTEST(the_stop_line_reaches_a_core_that_waits_for_sipi)
 {
-    Domain d(1, [](u64) {
-        spin(50 * kMillisecond);
-        lapic::send(2, lapic::kInit | lapic::kAssert);
-        guest::signal(1);
-        for (;;) {
-            pause();
-        }
-    }, 0, 1u << 1 | 1u << 2);
+    Domain d(
+        1,
+        [](u64) {
+            spin(50 * kMillisecond);
+            lapic::send(2, lapic::kInit | lapic::kAssert);
+            guest::signal(1);
+            for (;;) {
+                pause();
+            }
+        },
+        0, 1u << 1 | 1u << 2);
     d.start();
     d.await_cores(1u << 1 | 1u << 2);
     d.await(1);

@@ -137,8 +137,8 @@ BANYAN_SELFTEST(the_hosts_msrs_are_out_of_reach)
         }
         expect_constant(msr::kSyscfg, 0);
         expect_constant(msr::kMmioConf, 0);
-        expect_constant(0xC001'001A, 0);           // TOP_MEM
-        expect_constant(0xC001'0015, 1u << 24);    // HWCR
+        expect_constant(0xC001'001A, 0);        // TOP_MEM
+        expect_constant(0xC001'0015, 1u << 24); // HWCR
         const u64 base = rdmsr(msr::kApicBase);
         for (const u64 value : {base ^ 0x800, base | 0x400, base ^ 0x1000, u64{0}}) { // off, x2APIC, elsewhere
             (void)attempt([=] { wrmsr(msr::kApicBase, value); });
@@ -159,8 +159,8 @@ BANYAN_SELFTEST(an_msr_that_no_list_names_faults)
         for (u32 number = 0x800; number < 0x900; ++number) {
             BANYAN_EXPECT(msr_faults(number));
         }
-        for (const u32 number : {0x3Au, 0x6E0u, 0x4D0u, 0x4B564D00u, 0x4000'0000u, 0x4000'0080u, 0xC000'0085u, 0xC000'0104u,
-                                 0xC001'0EFFu, 0xC001'0F01u, 0xC001'1FFFu, 0xFFFF'FFFFu, 0x1FFFu}) {
+        for (const u32 number : {0x3Au, 0x6E0u, 0x4D0u, 0x4B564D00u, 0x4000'0000u, 0x4000'0080u, 0xC000'0085u,
+                                 0xC000'0104u, 0xC001'0EFFu, 0xC001'0F01u, 0xC001'1FFFu, 0xFFFF'FFFFu, 0x1FFFu}) {
             BANYAN_EXPECT(msr_faults(number));
         }
         BANYAN_EXPECT_EQ(rdmsr(msr::kPat), 0x0007'0406'0007'0406); // the core is still itself
@@ -244,9 +244,9 @@ BANYAN_SELFTEST(denied_port_writes_vanish)
     set_up_machine();
     look(address_of(before));
     run_in_domain([](u64) {
-        for (const u16 port : {0xCF9, 0x64, 0x60, 0x92, 0xB2, 0xB3, 0x7E, 0xF4, 0x501, 0x604, 0x600, 0x20, 0x21, 0xA0, 0xA1, 0x43,
-                               0x40, 0x61, 0x70, 0x71, 0x80, 0x3F8, 0x3F9, 0x2F8, 0x510, 0x511, 0x514, 0x518, 0xCF8, 0xCFC,
-                               0xAE00, 0x5658, 0x402, 0xE9}) {
+        for (const u16 port : {0xCF9, 0x64,  0x60,  0x92,  0xB2,  0xB3,  0x7E,   0xF4,   0x501, 0x604, 0x600, 0x20,
+                               0x21,  0xA0,  0xA1,  0x43,  0x40,  0x61,  0x70,   0x71,   0x80,  0x3F8, 0x3F9, 0x2F8,
+                               0x510, 0x511, 0x514, 0x518, 0xCF8, 0xCFC, 0xAE00, 0x5658, 0x402, 0xE9}) {
             for (const u32 value : {0x06u, 0xFEu, 0xD1u, 0x3400u, 0x2000u, 0xFFFF'FFFFu, 0u}) {
                 out8(port, static_cast<u8>(value));
                 out16(port, static_cast<u16>(value));
@@ -268,7 +268,8 @@ BANYAN_SELFTEST(denied_port_writes_vanish)
 BANYAN_SELFTEST(the_cores_own_registers_work_and_begin_fresh)
 {
     Domain d(1, [](u64) {
-        for (const u32 number : {0x174u, 0x175u, 0x176u, 0xC000'0081u, 0xC000'0082u, 0xC000'0083u, 0xC000'0084u, 0xC000'0102u}) {
+        for (const u32 number :
+             {0x174u, 0x175u, 0x176u, 0xC000'0081u, 0xC000'0082u, 0xC000'0083u, 0xC000'0084u, 0xC000'0102u}) {
             BANYAN_EXPECT_EQ(rdmsr(number), 0);
             wrmsr(number, 0x18);
             BANYAN_EXPECT_EQ(rdmsr(number), 0x18);

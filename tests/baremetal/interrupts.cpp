@@ -78,7 +78,8 @@ void send_from_domain_1(GuestMain main, u64 core_mask = 2)
     BANYAN_EXPECT_EQ(of_two, dt::EndReason::kPoweroff);
 }
 
-constexpr u32 kModes[] = {lapic::kFixed, lapic::kLowest, lapic::kSmi, 3u << 8, lapic::kNmiMode, lapic::kInit, lapic::kStartup, 7u << 8};
+constexpr u32 kModes[] = {lapic::kFixed,   lapic::kLowest, lapic::kSmi,     3u << 8,
+                          lapic::kNmiMode, lapic::kInit,   lapic::kStartup, 7u << 8};
 
 } // namespace
 
@@ -88,7 +89,8 @@ BANYAN_SELFTEST(an_ipi_to_a_physical_destination_stays_inside)
     send_from_domain_1([](u64) {
         for (const u32 mode : kModes) {
             for (const u32 destination : {0u, 2u, 3u, 4u, 0xFEu, 0xFFu}) {
-                if (destination == 0xFF && (mode == lapic::kInit || mode == lapic::kNmiMode || mode <= lapic::kLowest)) {
+                if (destination == 0xFF &&
+                    (mode == lapic::kInit || mode == lapic::kNmiMode || mode <= lapic::kLowest)) {
                     continue; // reaches itself
                 }
                 for (const u32 more : {lapic::kAssert, 0u, lapic::kLevel | lapic::kAssert, lapic::kLevel}) {
@@ -162,7 +164,8 @@ BANYAN_SELFTEST(the_local_apics_page_sends_no_messages)
                 for (const u64 offset : {0x0, 0x4, 0x8, 0xC}) {
                     write<u32>(dt::kLapicBase + offset, mode | lapic::kAssert | kVector);
                     write<u32>(dt::kLapicBase + 0x1000 * destination + offset, mode | kVector);
-                    write<u32>(dt::kLapicBase + (destination << 12 | 1u << 3) + offset, mode | kVector); // redirection hint
+                    write<u32>(dt::kLapicBase + (destination << 12 | 1u << 3) + offset,
+                               mode | kVector); // redirection hint
                     write<u64>(dt::kLapicBase + offset, mode | kVector);
                 }
             }
@@ -214,8 +217,8 @@ BANYAN_SELFTEST(lvt_entries_of_other_modes_stay_inside)
             if (mode == lapic::kInit || mode == lapic::kStartup || mode == 7u << 8) {
                 continue; // INIT would be its own; ExtINT has a test to itself
             }
-            for (const u32 entry : {lapic::kLvtTimer, lapic::kLvtLint0, lapic::kLvtLint1, lapic::kLvtError, lapic::kLvtCounter,
-                                    lapic::kLvtThermal}) {
+            for (const u32 entry : {lapic::kLvtTimer, lapic::kLvtLint0, lapic::kLvtLint1, lapic::kLvtError,
+                                    lapic::kLvtCounter, lapic::kLvtThermal}) {
                 lapic::set(entry, mode | kVector);
             }
             lapic::set(lapic::kTimerDivide, 0xB);
@@ -284,17 +287,20 @@ BANYAN_SELFTEST(what_the_host_left_pending_does_not_reach_a_guest)
     d.descriptor().core_mask = 1u << 2;
     d.descriptor().boot_core = 2;
     d.seal();
-    begin_on(2, [](u64) {
-        wrmsr(msr::kEfer, rdmsr(msr::kEfer) | kEferSvme);
-        clgi();
-        lapic::set(lapic::kTimerDivide, 0xB);
-        lapic::set(lapic::kLvtTimer, lapic::kPeriodic | 0x52);
-        lapic::set(lapic::kTimerInitial, 1000);
-        lapic::send(0, lapic::kFixed | lapic::kSelf | lapic::kAssert | 0x53);
-        lapic::send(0, lapic::kNmiMode | lapic::kSelf | lapic::kAssert);
-        spin(kMillisecond);
-        enter_job(1);
-    }, 0);
+    begin_on(
+        2,
+        [](u64) {
+            wrmsr(msr::kEfer, rdmsr(msr::kEfer) | kEferSvme);
+            clgi();
+            lapic::set(lapic::kTimerDivide, 0xB);
+            lapic::set(lapic::kLvtTimer, lapic::kPeriodic | 0x52);
+            lapic::set(lapic::kTimerInitial, 1000);
+            lapic::send(0, lapic::kFixed | lapic::kSelf | lapic::kAssert | 0x53);
+            lapic::send(0, lapic::kNmiMode | lapic::kSelf | lapic::kAssert);
+            spin(kMillisecond);
+            enter_job(1);
+        },
+        0);
     d.await(1);
     spin(10 * kMillisecond);
     d.signal(2);
@@ -335,10 +341,13 @@ BANYAN_SELFTEST(the_hosts_ipis_do_not_reach_a_domain)
 // run that begins at the reset vector, where there is no memory. Passes if the second core leaves none: it waits for SIPI.
 BANYAN_SELFTEST(a_second_core_executes_nothing_before_its_sipi)
 {
-    Domain d(1, [](u64) {
-        spin(100 * kMillisecond);
-        BANYAN_EXPECT_EQ(read<u32>(0x6000), 0);
-    }, 0, 1u << 1 | 1u << 2);
+    Domain d(
+        1,
+        [](u64) {
+            spin(100 * kMillisecond);
+            BANYAN_EXPECT_EQ(read<u32>(0x6000), 0);
+        },
+        0, 1u << 1 | 1u << 2);
     d.build();
     for (u32 vector = 0; vector < 256; ++vector) {
         write<u32>(slice(1) + vector * 4, 0x0700'0000); // 0700:0000
@@ -364,17 +373,21 @@ BANYAN_SELFTEST(a_second_core_executes_nothing_before_its_sipi)
 // INIT and SIPI start the domain's second core, and it takes IPIs; nobody outside notices.
 BANYAN_SELFTEST(a_domain_starts_its_own_cores)
 {
-    Domain d(1, [](u64) {
-        static volatile u32 worked;
-        start_core(2);
-        run_on(2, [](u64 argument) { worked = static_cast<u32>(argument); }, 77);
-        guest::result(0, worked);
-        guest::result(1, lapic::get(lapic::kId) >> 24);
-        run_on(2, [](u64) { guest::result(2, lapic::get(lapic::kId) >> 24); });
-        run_on(2, [](u64) { guest::result(3, rdmsr(msr::kApicBase) & 0x100); });
-        lapic::send(0, lapic::kNmiMode | lapic::kOthers | lapic::kAssert);
-        run_on(2, [](u64) { guest::result(4, this_core().interrupts[kNmi]); });
-    }, 0, 1u << 1 | 1u << 2);
+    Domain d(
+        1,
+        [](u64) {
+            static volatile u32 worked;
+            start_core(2);
+            run_on(
+                2, [](u64 argument) { worked = static_cast<u32>(argument); }, 77);
+            guest::result(0, worked);
+            guest::result(1, lapic::get(lapic::kId) >> 24);
+            run_on(2, [](u64) { guest::result(2, lapic::get(lapic::kId) >> 24); });
+            run_on(2, [](u64) { guest::result(3, rdmsr(msr::kApicBase) & 0x100); });
+            lapic::send(0, lapic::kNmiMode | lapic::kOthers | lapic::kAssert);
+            run_on(2, [](u64) { guest::result(4, this_core().interrupts[kNmi]); });
+        },
+        0, 1u << 1 | 1u << 2);
     d.start();
     d.wait();
     BANYAN_EXPECT_EQ(d.reason(), dt::EndReason::kPoweroff);
@@ -389,37 +402,45 @@ BANYAN_SELFTEST(a_domain_starts_its_own_cores)
 // INIT waits for GIF, is #SX(1) under R_INIT, and reaches a halted core.
 BANYAN_SELFTEST(init_obeys_gif_and_r_init_in_a_domain)
 {
-    Domain d(1, [](u64) {
-        start_core(2);
-        expect_init_rules(2);
-    }, 0, 1u << 1 | 1u << 2);
+    Domain d(
+        1,
+        [](u64) {
+            start_core(2);
+            expect_init_rules(2);
+        },
+        0, 1u << 1 | 1u << 2);
     d.run();
 }
 
 // A second core sends INIT to the boot core. Passes if the boot core waits for SIPI, in the domain, and starts again there.
 BANYAN_SELFTEST(an_init_of_the_boot_core_stays_inside)
 {
-    Domain d(1, [](u64) {
-        static volatile u32 boot_again;
-        start_core(2);
-        begin_on(2, [](u64) {
-            lapic::send(1, lapic::kInit | lapic::kAssert);
-            spin(10 * kMillisecond);
-            prepare_trampoline(1);
-            lapic::send(1, lapic::kStartup | lapic::kAssert | kTrampoline >> 12);
-            (void)eventually([] { return core_is_idle(1); });
-            begin_on(1, [](u64) {
-                boot_again = guest::number();
-            }, 0);
-            if (finished_on(1) && boot_again == 1) {
-                guest::poweroff();
+    Domain d(
+        1,
+        [](u64) {
+            static volatile u32 boot_again;
+            start_core(2);
+            begin_on(
+                2,
+                [](u64) {
+                    lapic::send(1, lapic::kInit | lapic::kAssert);
+                    spin(10 * kMillisecond);
+                    prepare_trampoline(1);
+                    lapic::send(1, lapic::kStartup | lapic::kAssert | kTrampoline >> 12);
+                    (void)eventually([] { return core_is_idle(1); });
+                    begin_on(
+                        1, [](u64) { boot_again = guest::number(); }, 0);
+                    if (finished_on(1) && boot_again == 1) {
+                        guest::poweroff();
+                    }
+                    guest::reboot();
+                },
+                0);
+            for (;;) {
+                pause();
             }
-            guest::reboot();
-        }, 0);
-        for (;;) {
-            pause();
-        }
-    }, 0, 1u << 1 | 1u << 2);
+        },
+        0, 1u << 1 | 1u << 2);
     d.start();
     d.wait();
     BANYAN_EXPECT_EQ(d.reason(), dt::EndReason::kPoweroff);

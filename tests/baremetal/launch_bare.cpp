@@ -193,7 +193,10 @@ Fault attempt_as_user(void (*body)())
     const Table mine{sizeof gdt - 1, address_of(gdt)};
     const Fault fault = attempt([&] {
         asm volatile("lgdt %0\n mov $0x40, %%eax\n ltr %%ax" : : "m"(mine) : "rax", "memory");
-        asm volatile("push $0x33\n push %0\n push $2\n push $0x3B\n push %1\n iretq" : : "r"(stack + sizeof stack), "r"(body) : "memory");
+        asm volatile("push $0x33\n push %0\n push $2\n push $0x3B\n push %1\n iretq"
+                     :
+                     : "r"(stack + sizeof stack), "r"(body)
+                     : "memory");
     });
     asm volatile("lgdt %0" : : "m"(old));
     return fault;
@@ -324,6 +327,7 @@ BANYAN_SELFTEST(a_core_that_waits_starts_after_the_launch_with_gif_clear)
     launch();
     settle();
     BANYAN_EXPECT(try_start_core(1, false, 20 * kSecond));
-    begin_on(1, [](u64) {}, 0);
+    begin_on(
+        1, [](u64) {}, 0);
     BANYAN_EXPECT(!finished_on(1, 20 * kMillisecond));
 }

@@ -98,8 +98,8 @@ BANYAN_SELFTEST(a_block_that_is_not_all_ram_faults)
 {
     Domain d(1, [](u64) {
         make_block(kSlb, 0x200);
-        for (const u32 at : {static_cast<u32>(kSliceSize), static_cast<u32>(kSliceSize - 0x1'0000), 0xFED5'0000u, 0xFFFF'0000u,
-                             static_cast<u32>(slice(2)), 0xE001'0000u}) {
+        for (const u32 at : {static_cast<u32>(kSliceSize), static_cast<u32>(kSliceSize - 0x1'0000), 0xFED5'0000u,
+                             0xFFFF'0000u, static_cast<u32>(slice(2)), 0xE001'0000u}) {
             const Fault fault = attempt([=] { launch_now(at); });
             asm volatile("cld");
             BANYAN_EXPECT(fault.is(kGp));
@@ -115,15 +115,18 @@ BANYAN_SELFTEST(a_block_that_is_not_all_ram_faults)
 
 BANYAN_SELFTEST(skinit_on_a_domains_other_core_faults)
 {
-    Domain d(1, [](u64) {
-        make_block(kSlb, 0x200);
-        start_core(2);
-        run_on(2, [](u64) {
-            const Fault fault = attempt([] { launch_now(kSlb); });
-            asm volatile("cld");
-            guest::result(0, fault.vector);
-        });
-    }, 0, 1u << 1 | 1u << 2);
+    Domain d(
+        1,
+        [](u64) {
+            make_block(kSlb, 0x200);
+            start_core(2);
+            run_on(2, [](u64) {
+                const Fault fault = attempt([] { launch_now(kSlb); });
+                asm volatile("cld");
+                guest::result(0, fault.vector);
+            });
+        },
+        0, 1u << 1 | 1u << 2);
     d.run();
     BANYAN_EXPECT_EQ(d.result(0), kGp);
 }
@@ -131,12 +134,15 @@ BANYAN_SELFTEST(skinit_on_a_domains_other_core_faults)
 // The domain's second core runs, or halts, while the first executes SKINIT: the domain ends with reason "sibling".
 BANYAN_SELFTEST(skinit_beside_a_running_sibling_ends_the_domain)
 {
-    Domain d(1, [](u64) {
-        make_block(kSlb, 0x200);
-        start_core(2); // it halts, with interrupts on
-        launch();
-        guest::reboot();
-    }, 0, 1u << 1 | 1u << 2);
+    Domain d(
+        1,
+        [](u64) {
+            make_block(kSlb, 0x200);
+            start_core(2); // it halts, with interrupts on
+            launch();
+            guest::reboot();
+        },
+        0, 1u << 1 | 1u << 2);
     d.start();
     d.wait();
     BANYAN_EXPECT_EQ(d.reason(), dt::EndReason::kSibling);
@@ -147,16 +153,20 @@ BANYAN_SELFTEST(skinit_beside_a_running_sibling_ends_the_domain)
 // The second core waits for SIPI. After the launch it can be started: with GIF clear and R_INIT set, as the manual says.
 BANYAN_SELFTEST(a_sibling_that_waits_starts_after_the_launch_with_gif_clear)
 {
-    Domain d(1, [](u64) {
-        make_block(kSlb, 0x200);
-        launch();
-        stgi();
-        prepare_trampoline(2);
-        lapic::send(2, lapic::kStartup | lapic::kAssert | kTrampoline >> 12);
-        BANYAN_EXPECT(eventually([] { return core_is_idle(2); })); // it halts, waiting for its wake-up interrupt
-        begin_on(2, [](u64) { guest::result(0, rdmsr(msr::kVmCr)); }, 0);
-        BANYAN_EXPECT(!finished_on(2, 20 * kMillisecond)); // which GIF holds back
-    }, 0, 1u << 1 | 1u << 2);
+    Domain d(
+        1,
+        [](u64) {
+            make_block(kSlb, 0x200);
+            launch();
+            stgi();
+            prepare_trampoline(2);
+            lapic::send(2, lapic::kStartup | lapic::kAssert | kTrampoline >> 12);
+            BANYAN_EXPECT(eventually([] { return core_is_idle(2); })); // it halts, waiting for its wake-up interrupt
+            begin_on(
+                2, [](u64) { guest::result(0, rdmsr(msr::kVmCr)); }, 0);
+            BANYAN_EXPECT(!finished_on(2, 20 * kMillisecond)); // which GIF holds back
+        },
+        0, 1u << 1 | 1u << 2);
     d.start();
     d.wait();
     const dt::EndReason why = d.reason();
@@ -168,19 +178,22 @@ BANYAN_SELFTEST(a_sibling_that_waits_starts_after_the_launch_with_gif_clear)
 // block's may run in the domain from then on: the domain ends, or the sibling stays where it is.
 BANYAN_SELFTEST(a_sipi_sent_before_skinit_starts_no_core_beside_the_block)
 {
-    Domain d(1, [](u64) {
-        make_block(kSlb, 0x200);
-        static const u8 code[] = {0x2E, 0xFF, 0x06, 0x80, 0x00, 0xEB, 0xF9}; // 1: incw %cs:0x80; jmp 1b
-        for (u32 i = 0; i < sizeof code; ++i) {
-            write<u8>(0x9000 + i, code[i]);
-        }
-        write<u16>(0x9080, 0);
-        lapic::set(lapic::kIcrHigh, 2u << 24);
-        lapic::set(lapic::kIcrLow, lapic::kStartup | lapic::kAssert | 0x09);
-        launch();
-        spin(20 * kMillisecond);
-        guest::result(0, read<u16>(0x9080));
-    }, 0, 1u << 1 | 1u << 2);
+    Domain d(
+        1,
+        [](u64) {
+            make_block(kSlb, 0x200);
+            static const u8 code[] = {0x2E, 0xFF, 0x06, 0x80, 0x00, 0xEB, 0xF9}; // 1: incw %cs:0x80; jmp 1b
+            for (u32 i = 0; i < sizeof code; ++i) {
+                write<u8>(0x9000 + i, code[i]);
+            }
+            write<u16>(0x9080, 0);
+            lapic::set(lapic::kIcrHigh, 2u << 24);
+            lapic::set(lapic::kIcrLow, lapic::kStartup | lapic::kAssert | 0x09);
+            launch();
+            spin(20 * kMillisecond);
+            guest::result(0, read<u16>(0x9080));
+        },
+        0, 1u << 1 | 1u << 2);
     d.start();
     d.wait();
     const dt::EndReason why = d.reason();
@@ -209,7 +222,8 @@ BANYAN_SELFTEST(a_domain_that_has_ended_launches_nothing)
         BANYAN_EXPECT_EQ(d.reason(), dt::EndReason::kPoweroff);
         BANYAN_EXPECT_EQ(d.report("launch_count"), 0);
         worked = 0;
-        run_on(1, [](u64 argument) { worked = static_cast<u32>(argument); }, life); // the core is the host's
+        run_on(
+            1, [](u64 argument) { worked = static_cast<u32>(argument); }, life); // the core is the host's
         BANYAN_EXPECT_EQ(worked, life);
     }
 }
@@ -218,18 +232,22 @@ BANYAN_SELFTEST(a_domain_that_has_ended_launches_nothing)
 // starts by INIT and SIPI as any core does: GIF set, no R_INIT.
 BANYAN_SELFTEST(a_launch_leaves_no_mark_on_a_core_that_goes_back_to_the_host)
 {
-    Domain d(1, [](u64) {
-        spin(20 * kMillisecond);
-        make_block(kSlb, 0x200);
-        launch();
-    }, 0, 1u << 1 | 1u << 2);
+    Domain d(
+        1,
+        [](u64) {
+            spin(20 * kMillisecond);
+            make_block(kSlb, 0x200);
+            launch();
+        },
+        0, 1u << 1 | 1u << 2);
     d.start();
     d.wait();
     BANYAN_EXPECT_EQ(d.reason(), dt::EndReason::kPoweroff);
     for (u32 core = 1; core < 3; ++core) {
         start_core(core);
         static u64 vm_cr;
-        begin_on(core, [](u64) { vm_cr = rdmsr(msr::kVmCr); }, 0);
+        begin_on(
+            core, [](u64) { vm_cr = rdmsr(msr::kVmCr); }, 0);
         BANYAN_EXPECT(finished_on(core, kSecond)); // the wake-up interrupt comes: GIF is set
         BANYAN_EXPECT_EQ(vm_cr, 0);
     }
@@ -243,21 +261,24 @@ BANYAN_SELFTEST(pcr_17_is_the_measure_of_the_block)
     static constexpr tpm::Bank kBanks[] = {tpm::kSha1, tpm::kSha256, tpm::kSha384};
     u32 seed = 0;
     for (const u32 measured : {0x200u, 4u, 1u, 0x1000u, 0x1001u, 0xFFFFu, 0u}) {
-        Domain d(1, [](u64 argument) {
-            make_block(kSlb, static_cast<u16>(argument), static_cast<u8>(argument >> 16));
-            guest::signal(1);
-            guest::await(2);
-            launch();
-            BANYAN_EXPECT(tpm::request(0));
-            u32 index = 0;
-            for (const tpm::Bank bank : kBanks) {
-                u8 pcr[48];
-                BANYAN_EXPECT_EQ(tpm::pcr_read(0, 17, bank, pcr), 0);
-                for (u32 i = 0; i < tpm::size_of(bank); ++i) {
-                    guest::result(index++, pcr[i]);
+        Domain d(
+            1,
+            [](u64 argument) {
+                make_block(kSlb, static_cast<u16>(argument), static_cast<u8>(argument >> 16));
+                guest::signal(1);
+                guest::await(2);
+                launch();
+                BANYAN_EXPECT(tpm::request(0));
+                u32 index = 0;
+                for (const tpm::Bank bank : kBanks) {
+                    u8 pcr[48];
+                    BANYAN_EXPECT_EQ(tpm::pcr_read(0, 17, bank, pcr), 0);
+                    for (u32 i = 0; i < tpm::size_of(bank); ++i) {
+                        guest::result(index++, pcr[i]);
+                    }
                 }
-            }
-        }, measured | ++seed << 16);
+            },
+            measured | ++seed << 16);
         d.start();
         d.await(1);
         u8 expected[100];
@@ -265,7 +286,8 @@ BANYAN_SELFTEST(pcr_17_is_the_measure_of_the_block)
         const u32 size = measured == 0 ? 0x1'0000 : measured;
         for (const tpm::Bank bank : kBanks) {
             for (u32 i = 0; i < tpm::size_of(bank); i += 4) {
-                expected[index + i] = static_cast<u8>(ask("pcr17 ", tpm::name_of(bank), " ", slice(1) + kSlb, " ", u64{size}, " ", u64{i}));
+                expected[index + i] = static_cast<u8>(
+                    ask("pcr17 ", tpm::name_of(bank), " ", slice(1) + kSlb, " ", u64{size}, " ", u64{i}));
             }
             index += tpm::size_of(bank);
         }

@@ -19,14 +19,14 @@ constexpr u64 kOnes = ~u64{0};
 constexpr u64 kHostMemory = 0x0300'0000; // RAM that the host has put a pattern into
 constexpr u64 kPattern = 0x0057'5057'5057'5057;
 constexpr u64 kOutOfBounds[] = {
-    kSliceSize,            // the first page behind the domain's RAM
-    kHostMemory,           // as if guest physical were physical
-    slice(1),              // its own RAM by its physical address
-    slice(2),              // another domain's
-    box(2),                // another domain's window
-    box(1) + kBoxSize,     // behind its own window
-    kEcamBase,             // the host bridge's configuration
-    dt::kControlBase,      // the domain table
+    kSliceSize,        // the first page behind the domain's RAM
+    kHostMemory,       // as if guest physical were physical
+    slice(1),          // its own RAM by its physical address
+    slice(2),          // another domain's
+    box(2),            // another domain's window
+    box(1) + kBoxSize, // behind its own window
+    kEcamBase,         // the host bridge's configuration
+    dt::kControlBase,  // the domain table
     dt::kControlBase + dt::control::kDescriptor,
     dt::kBlackHoleBase,
     dt::kLapicBase + 0x1000, // behind the local APIC's page: the message window
@@ -215,7 +215,10 @@ BANYAN_SELFTEST(descriptor_tables_outside_read_as_ones)
             // A table that lies outside: its descriptors are all ones, and no accessed bit is written back.
             const Table outside{0xFFFF, at};
             (void)attempt([&] {
-                asm volatile("lgdt %0\n mov $0x10, %%eax\n mov %%eax, %%fs\n lgdt %1" : : "m"(outside), "m"(gdt) : "rax", "memory");
+                asm volatile("lgdt %0\n mov $0x10, %%eax\n mov %%eax, %%fs\n lgdt %1"
+                             :
+                             : "m"(outside), "m"(gdt)
+                             : "rax", "memory");
             });
             asm volatile("lgdt %0\n xor %%eax, %%eax\n mov %%eax, %%fs" : : "m"(gdt) : "rax");
         }

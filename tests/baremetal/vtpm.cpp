@@ -209,8 +209,18 @@ BANYAN_SELFTEST(commands_of_hostile_size_harm_nobody)
             for (const u32 sent : {0u, 6u, 10u, 12u, 4200u}) {
                 write<u8>(tpm::at(0, tpm::kStatus), tpm::kReady);
                 BANYAN_EXPECT(tpm::wait_status(0, tpm::kReady));
-                const u8 header[] = {0x80, 0x01, static_cast<u8>(size >> 24), static_cast<u8>(size >> 16),
-                                     static_cast<u8>(size >> 8), static_cast<u8>(size), 0, 0, 1, 0x44, 0, 0};
+                const u8 header[] = {0x80,
+                                     0x01,
+                                     static_cast<u8>(size >> 24),
+                                     static_cast<u8>(size >> 16),
+                                     static_cast<u8>(size >> 8),
+                                     static_cast<u8>(size),
+                                     0,
+                                     0,
+                                     1,
+                                     0x44,
+                                     0,
+                                     0};
                 for (u32 i = 0; i < sent; ++i) {
                     write<u8>(tpm::at(0, tpm::kFifo), i < sizeof header ? header[i] : 0x5A);
                 }

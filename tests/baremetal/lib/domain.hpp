@@ -20,10 +20,19 @@ inline constexpr u64 kBoxSize = 0x1'0000;
 inline constexpr u64 kEcamBase = 0xB000'0000;
 
 /// Where the RAM of a domain lies.
-constexpr u64 slice(u32 domain) { return kSliceBase + domain * 2 * kSliceSize; }
-constexpr u64 box(u32 domain) { return kBoxBase + domain * kBoxSize; }
+constexpr u64 slice(u32 domain)
+{
+    return kSliceBase + domain * 2 * kSliceSize;
+}
+constexpr u64 box(u32 domain)
+{
+    return kBoxBase + domain * kBoxSize;
+}
 /// Scratch register of a 16550 that a domain and the host share.
-constexpr u16 scratch_port(u32 domain) { return domain == 1 ? 0x2FF : domain == 2 ? 0x3EF : 0x2EF; }
+constexpr u16 scratch_port(u32 domain)
+{
+    return domain == 1 ? 0x2FF : domain == 2 ? 0x3EF : 0x2EF;
+}
 
 /// In a domain.
 namespace guest {

@@ -16,23 +16,26 @@ inline void expect_init_rules(u32 other)
 
     // With GIF clear an INIT waits.
     stage = 0;
-    begin_on(other, [](u64) {
-        wrmsr(msr::kEfer, rdmsr(msr::kEfer) | kEferSvme);
-        wrmsr(msr::kVmCr, kVmCrRInit);
-        clgi();
-        stage = 1;
-        while (stage == 1) {
-            pause();
-        }
-        const Fault fault = attempt([] {
-            stgi();
-            spin(kSecond);
-        });
-        vector = fault.vector;
-        error = static_cast<u32>(fault.error);
-        wrmsr(msr::kVmCr, 0);
-        stage = 3;
-    }, 0);
+    begin_on(
+        other,
+        [](u64) {
+            wrmsr(msr::kEfer, rdmsr(msr::kEfer) | kEferSvme);
+            wrmsr(msr::kVmCr, kVmCrRInit);
+            clgi();
+            stage = 1;
+            while (stage == 1) {
+                pause();
+            }
+            const Fault fault = attempt([] {
+                stgi();
+                spin(kSecond);
+            });
+            vector = fault.vector;
+            error = static_cast<u32>(fault.error);
+            wrmsr(msr::kVmCr, 0);
+            stage = 3;
+        },
+        0);
     BANYAN_EXPECT(eventually([] { return stage == 1; }));
     send_init();
     spin(10 * kMillisecond);
@@ -46,16 +49,19 @@ inline void expect_init_rules(u32 other)
 
     // Without R_INIT the core waits for SIPI after STGI.
     stage = 0;
-    begin_on(other, [](u64) {
-        clgi();
-        stage = 1;
-        while (stage == 1) {
-            pause();
-        }
-        stgi();
-        spin(kSecond);
-        stage = 3;
-    }, 0);
+    begin_on(
+        other,
+        [](u64) {
+            clgi();
+            stage = 1;
+            while (stage == 1) {
+                pause();
+            }
+            stgi();
+            spin(kSecond);
+            stage = 3;
+        },
+        0);
     BANYAN_EXPECT(eventually([] { return stage == 1; }));
     send_init();
     spin(10 * kMillisecond);
@@ -66,12 +72,15 @@ inline void expect_init_rules(u32 other)
 
     // INIT reaches a core that halts with interrupts off.
     stage = 0;
-    begin_on(other, [](u64) {
-        stage = 1;
-        for (;;) {
-            asm volatile("cli; hlt");
-        }
-    }, 0);
+    begin_on(
+        other,
+        [](u64) {
+            stage = 1;
+            for (;;) {
+                asm volatile("cli; hlt");
+            }
+        },
+        0);
     BANYAN_EXPECT(eventually([] { return stage == 1; }));
     spin(5 * kMillisecond);
     send_init();

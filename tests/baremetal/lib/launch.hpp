@@ -44,7 +44,8 @@ inline void make_block(u32 at, u16 measured, u8 seed = 1)
     }
     write<u16>(at, kSlbEntry);
     write<u16>(at + 2, measured);
-    memcpy(reinterpret_cast<void *>(u64{at} + kSlbEntry), launch_block, static_cast<std::size_t>(launch_block_end - launch_block));
+    memcpy(reinterpret_cast<void *>(u64{at} + kSlbEntry), launch_block,
+           static_cast<std::size_t>(launch_block_end - launch_block));
 }
 
 /// SKINIT; returns in the launched block's name, GIF 0 and interrupts off.

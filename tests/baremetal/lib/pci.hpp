@@ -10,7 +10,7 @@ namespace banyan::bare::pci {
 inline constexpr u8 kCommand = 0x04;
 inline constexpr u8 kBar0 = 0x10;
 inline constexpr u8 kBar2 = 0x18;
-inline constexpr u8 kBuses = 0x18;     // bridges: primary, secondary, subordinate
+inline constexpr u8 kBuses = 0x18; // bridges: primary, secondary, subordinate
 inline constexpr u8 kBridgeMemory = 0x20;
 inline constexpr u8 kBridgePrefetch = 0x24;
 inline constexpr u32 kMemory = 1u << 1;

@@ -349,7 +349,8 @@ void set_up_core(u32 number)
 
 void prepare_trampoline(u32 number)
 {
-    memcpy(reinterpret_cast<void *>(u64{kTrampoline}), trampoline, static_cast<std::size_t>(trampoline_end - trampoline));
+    memcpy(reinterpret_cast<void *>(u64{kTrampoline}), trampoline,
+           static_cast<std::size_t>(trampoline_end - trampoline));
     starting_core = number;
     mailbox[number].idle = false;
     mailbox[number].job = nullptr;

@@ -45,8 +45,14 @@ void begin_question();
 u64 end_question();
 void say_decimal(u64 value);
 
-inline void say_part(const char *text) { say(text); }
-inline void say_part(u64 value) { say_decimal(value); }
+inline void say_part(const char *text)
+{
+    say(text);
+}
+inline void say_part(u64 value)
+{
+    say_decimal(value);
+}
 
 template <typename... Parts>
 u64 ask(Parts... parts)
@@ -68,16 +74,16 @@ bool machine_has(const char *word);
 } // namespace banyan::bare
 
 /// BANYAN_SELFTEST(reads_outside_its_ranges_are_ones) { ... }   one file may hold many. The name is the claim.
-#define BANYAN_SELFTEST(id)                                                                                     \
-    static void selftest_##id();                                                                                \
-    [[gnu::used, gnu::section("banyan_selftests")]] static const ::banyan::bare::Case selftest_case_##id{#id,      \
-                                                                                                      selftest_##id}; \
+#define BANYAN_SELFTEST(id)                                                                                            \
+    static void selftest_##id();                                                                                       \
+    [[gnu::used, gnu::section("banyan_selftests")]] static const ::banyan::bare::Case selftest_case_##id{              \
+        #id, selftest_##id};                                                                                           \
     static void selftest_##id()
 
-#define BANYAN_EXPECT(expression)                                                                               \
+#define BANYAN_EXPECT(expression)                                                                                      \
     ((expression) ? void() : ::banyan::bare::fail_expectation(#expression, __FILE__, __LINE__))
 
 /// Prints both values when they differ.
-#define BANYAN_EXPECT_EQ(seen, expected)                                                                        \
-    ::banyan::bare::expect_equal(static_cast<::banyan::bare::u64>(seen), static_cast<::banyan::bare::u64>(expected), \
+#define BANYAN_EXPECT_EQ(seen, expected)                                                                               \
+    ::banyan::bare::expect_equal(static_cast<::banyan::bare::u64>(seen), static_cast<::banyan::bare::u64>(expected),   \
                                  #seen " == " #expected, __FILE__, __LINE__)

@@ -11,7 +11,7 @@ namespace banyan::bare::tpm {
 inline constexpr u32 kAccess = 0x00;
 inline constexpr u32 kStatus = 0x18;
 inline constexpr u32 kFifo = 0x24;
-inline constexpr u32 kHashEnd = 0x20;   // locality 4 only
+inline constexpr u32 kHashEnd = 0x20; // locality 4 only
 inline constexpr u32 kHashData = 0x24;
 inline constexpr u32 kHashStart = 0x28;
 inline constexpr u32 kDidVid = 0xF00;
@@ -30,18 +30,30 @@ inline constexpr u8 kExpect = 0x08;
 
 inline constexpr u32 kNoAnswer = 0xFFFF'FFFF;
 
-inline u64 at(u32 locality, u32 reg) { return dt::kVtpmBase + locality * 0x1000 + reg; }
-inline u8 access(u32 locality) { return read<u8>(at(locality, kAccess)); }
-inline u32 status(u32 locality) { return read<u32>(at(locality, kStatus)); }
+inline u64 at(u32 locality, u32 reg)
+{
+    return dt::kVtpmBase + locality * 0x1000 + reg;
+}
+inline u8 access(u32 locality)
+{
+    return read<u8>(at(locality, kAccess));
+}
+inline u32 status(u32 locality)
+{
+    return read<u32>(at(locality, kStatus));
+}
 
 inline bool request(u32 locality)
 {
     write<u8>(at(locality, kAccess), kRequestUse);
-    return eventually([=] { return (access(locality) & (kActive | 0x80)) == (kActive | 0x80) && access(locality) != 0xFF; },
-                      kSecond);
+    return eventually(
+        [=] { return (access(locality) & (kActive | 0x80)) == (kActive | 0x80) && access(locality) != 0xFF; }, kSecond);
 }
 
-inline void relinquish(u32 locality) { write<u8>(at(locality, kAccess), kActive); }
+inline void relinquish(u32 locality)
+{
+    write<u8>(at(locality, kAccess), kActive);
+}
 
 inline bool wait_status(u32 locality, u8 mask)
 {
@@ -72,8 +84,14 @@ inline u32 transmit(u32 locality, const u8 *command, u32 size, u8 *buffer, u32 r
 
 enum Bank : u16 { kSha1 = 0x0004, kSha256 = 0x000B, kSha384 = 0x000C };
 
-constexpr u32 size_of(Bank bank) { return bank == kSha1 ? 20 : bank == kSha256 ? 32 : 48; }
-constexpr const char *name_of(Bank bank) { return bank == kSha1 ? "sha1" : bank == kSha256 ? "sha256" : "sha384"; }
+constexpr u32 size_of(Bank bank)
+{
+    return bank == kSha1 ? 20 : bank == kSha256 ? 32 : 48;
+}
+constexpr const char *name_of(Bank bank)
+{
+    return bank == kSha1 ? "sha1" : bank == kSha256 ? "sha256" : "sha384";
+}
 
 /// TPM2_PCR_Read; the response code, kNoAnswer, or 1 for a response that holds no such PCR.
 inline u32 pcr_read(u32 locality, u32 pcr, Bank bank, u8 *value)
@@ -99,8 +117,9 @@ inline u32 pcr_read(u32 locality, u32 pcr, Bank bank, u8 *value)
 /// TPM2_PCR_Extend of SHA-256 with 32 bytes of `fill`, empty authorisation.
 inline u32 pcr_extend(u32 locality, u32 pcr, u8 fill)
 {
-    u8 command[33 + 32] = {0x80, 0x02, 0, 0, 0, 65, 0, 0, 0x01, 0x82, 0, 0, 0, static_cast<u8>(pcr), 0, 0, 0, 9,
-                           0x40, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0x0B};
+    u8 command[33 + 32] = {0x80, 0x02, 0, 0, 0,    65, 0, 0, 0x01, 0x82, 0, 0, 0, static_cast<u8>(pcr),
+                           0,    0,    0, 9, 0x40, 0,  0, 9, 0,    0,    0, 0, 0, 0,
+                           0,    0,    1, 0, 0x0B};
     for (u32 i = 0; i < 32; ++i) {
         command[33 + i] = fill;
     }

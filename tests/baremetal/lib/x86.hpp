@@ -40,9 +40,18 @@ enum Vector : u8 { kDivide = 0, kNmi = 2, kUd = 6, kDf = 8, kGp = 13, kPf = 14, 
 
 // ---- instructions -------------------------------------------------------------------------------------------------
 
-inline void out8(u16 port, u8 value) { asm volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
-inline void out16(u16 port, u16 value) { asm volatile("outw %0, %1" : : "a"(value), "Nd"(port)); }
-inline void out32(u16 port, u32 value) { asm volatile("outl %0, %1" : : "a"(value), "Nd"(port)); }
+inline void out8(u16 port, u8 value)
+{
+    asm volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+inline void out16(u16 port, u16 value)
+{
+    asm volatile("outw %0, %1" : : "a"(value), "Nd"(port));
+}
+inline void out32(u16 port, u32 value)
+{
+    asm volatile("outl %0, %1" : : "a"(value), "Nd"(port));
+}
 
 inline u8 in8(u16 port)
 {
@@ -109,16 +118,40 @@ inline u64 read_cr3()
     return value;
 }
 
-inline void write_cr3(u64 value) { asm volatile("mov %0, %%cr3" : : "r"(value) : "memory"); }
+inline void write_cr3(u64 value)
+{
+    asm volatile("mov %0, %%cr3" : : "r"(value) : "memory");
+}
 
-inline void pause() { asm volatile("pause" : : : "memory"); }
-inline void barrier() { asm volatile("" : : : "memory"); }
-inline void sti() { asm volatile("sti" : : : "memory"); }
-inline void cli() { asm volatile("cli" : : : "memory"); }
-inline void stgi() { asm volatile("stgi" : : : "memory"); }
-inline void clgi() { asm volatile("clgi" : : : "memory"); }
+inline void pause()
+{
+    asm volatile("pause" : : : "memory");
+}
+inline void barrier()
+{
+    asm volatile("" : : : "memory");
+}
+inline void sti()
+{
+    asm volatile("sti" : : : "memory");
+}
+inline void cli()
+{
+    asm volatile("cli" : : : "memory");
+}
+inline void stgi()
+{
+    asm volatile("stgi" : : : "memory");
+}
+inline void clgi()
+{
+    asm volatile("clgi" : : : "memory");
+}
 /// Interrupts are held back until the HLT: none is lost between the two.
-inline void sti_hlt() { asm volatile("sti; hlt; cli" : : : "memory"); }
+inline void sti_hlt()
+{
+    asm volatile("sti; hlt; cli" : : : "memory");
+}
 
 // ---- memory, by physical address: everything is mapped one to one -----------------------------------------------------
 
@@ -134,7 +167,10 @@ inline void write(u64 address, T value)
     *reinterpret_cast<volatile T *>(address) = value;
 }
 
-inline u64 address_of(const volatile void *p) { return reinterpret_cast<u64>(p); }
+inline u64 address_of(const volatile void *p)
+{
+    return reinterpret_cast<u64>(p);
+}
 
 template <typename Result, typename... Args>
 inline u32 address_of(Result (*function)(Args...))
@@ -230,7 +266,7 @@ struct PerCore {
     u32 number;
     u64 recovery; // protected_call()
     Fault fault;
-    volatile u32 interrupts[256]; // taken, by vector
+    volatile u32 interrupts[256];   // taken, by vector
     void (*volatile hook)(Frame &); // called for interrupts first
 };
 
@@ -298,8 +334,14 @@ inline constexpr u32 kOthers = 3u << 18;
 inline constexpr u32 kMasked = 1u << 16;
 inline constexpr u32 kPeriodic = 1u << 17;
 
-inline u32 get(u32 reg) { return read<u32>(kBase + reg); }
-inline void set(u32 reg, u32 value) { write<u32>(kBase + reg, value); }
+inline u32 get(u32 reg)
+{
+    return read<u32>(kBase + reg);
+}
+inline void set(u32 reg, u32 value)
+{
+    write<u32>(kBase + reg, value);
+}
 
 inline void send(u32 destination, u32 command)
 {
@@ -309,8 +351,14 @@ inline void send(u32 destination, u32 command)
     }
 }
 
-inline void enable() { set(kSpurious, 0x1FF); }
-inline bool in_service_or_pending(u8 vector) { return (get(kIrr + vector / 32 * 16) >> (vector % 32) & 1) != 0; }
+inline void enable()
+{
+    set(kSpurious, 0x1FF);
+}
+inline bool in_service_or_pending(u8 vector)
+{
+    return (get(kIrr + vector / 32 * 16) >> (vector % 32) & 1) != 0;
+}
 } // namespace lapic
 
 // ---- time -------------------------------------------------------------------------------------------------------------
