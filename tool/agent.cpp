@@ -73,8 +73,8 @@ void AgentReader::take_line(std::vector<AgentEvent> &events)
         return;
     }
     if (line == kFailed || line.starts_with("failed ")) {
-        events.push_back({AgentEvent::Kind::kFailed, printable(std::string_view(line).substr(
-                                                         std::min(line.size(), kFailed.size() + 1))),
+        events.push_back({AgentEvent::Kind::kFailed,
+                          printable(std::string_view(line).substr(std::min(line.size(), kFailed.size() + 1))),
                           {}});
         return;
     }

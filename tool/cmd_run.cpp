@@ -67,7 +67,8 @@ void add_run(CLI::App &app, Exit &exit)
                                           {"stop", End::kStop},
                                           {"panic", End::kPanic},
                                           {"hang", End::kHang}};
-    run_command->add_option("--end", request->end, "how the VMs end: poweroff, reboot, stop, panic, hang (default poweroff)")
+    run_command
+        ->add_option("--end", request->end, "how the VMs end: poweroff, reboot, stop, panic, hang (default poweroff)")
         ->transform(CLI::Transformer(ends, CLI::ignore_case).description(""))
         ->type_name("HOW");
     run_command->add_option("--qemu", request->qemu, "another QEMU than the one built here")->type_name("FILE");

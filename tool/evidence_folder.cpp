@@ -43,8 +43,8 @@ Outcome<void> prepare_evidence(const fs::path &folder, const Plan &plan)
     std::error_code error;
     fs::create_directories(folder, error);
     if (error) {
-        return failed(Exit::kEnvironment, fmt::format("cannot make the evidence folder {}: {}", folder.string(),
-                                                      error.message()));
+        return failed(Exit::kEnvironment,
+                      fmt::format("cannot make the evidence folder {}: {}", folder.string(), error.message()));
     }
     const std::set<std::string> ours = ours_in(folder);
     for (const auto &entry : fs::directory_iterator(folder, error)) {
@@ -77,7 +77,8 @@ Outcome<void> prepare_evidence(const fs::path &folder, const Plan &plan)
 Outcome<void> copy_chain(const fs::path &folder, const fs::path &platform_public)
 {
     std::error_code error;
-    fs::copy_file(platform_public / "chain.pem", folder / "owner/chain.pem", fs::copy_options::overwrite_existing, error);
+    fs::copy_file(platform_public / "chain.pem", folder / "owner/chain.pem", fs::copy_options::overwrite_existing,
+                  error);
     if (error) {
         return failed(Exit::kEnvironment, fmt::format("cannot copy {} into the evidence: {}",
                                                       (platform_public / "chain.pem").string(), error.message()));

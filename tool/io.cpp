@@ -99,15 +99,15 @@ Outcome<Fd> listen_at(const fs::path &path)
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.native().size() >= sizeof(address.sun_path)) {
-        return failed(Exit::kEnvironment, fmt::format("the socket name {} is too long; set TMPDIR to a shorter path",
-                                                      path.string()));
+        return failed(Exit::kEnvironment,
+                      fmt::format("the socket name {} is too long; set TMPDIR to a shorter path", path.string()));
     }
     path.native().copy(address.sun_path, sizeof(address.sun_path) - 1);
     Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!fd || ::bind(fd.get(), reinterpret_cast<const sockaddr *>(&address), sizeof(address)) != 0 ||
         ::listen(fd.get(), 1) != 0) {
-        return failed(Exit::kEnvironment, fmt::format("cannot make the socket {}: {}", path.string(),
-                                                      std::strerror(errno)));
+        return failed(Exit::kEnvironment,
+                      fmt::format("cannot make the socket {}: {}", path.string(), std::strerror(errno)));
     }
     return fd;
 }

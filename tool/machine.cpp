@@ -40,16 +40,26 @@ struct Bad {
 std::string_view type_name(const toml::node &node)
 {
     switch (node.type()) {
-    case toml::node_type::none: return "nothing";
-    case toml::node_type::table: return "a table";
-    case toml::node_type::array: return "an array";
-    case toml::node_type::string: return "a string";
-    case toml::node_type::integer: return "an integer";
-    case toml::node_type::floating_point: return "a floating-point number";
-    case toml::node_type::boolean: return "a boolean";
-    case toml::node_type::date: return "a date";
-    case toml::node_type::time: return "a time";
-    case toml::node_type::date_time: return "a date and time";
+    case toml::node_type::none:
+        return "nothing";
+    case toml::node_type::table:
+        return "a table";
+    case toml::node_type::array:
+        return "an array";
+    case toml::node_type::string:
+        return "a string";
+    case toml::node_type::integer:
+        return "an integer";
+    case toml::node_type::floating_point:
+        return "a floating-point number";
+    case toml::node_type::boolean:
+        return "a boolean";
+    case toml::node_type::date:
+        return "a date";
+    case toml::node_type::time:
+        return "a time";
+    case toml::node_type::date_time:
+        return "a date and time";
     }
     return "something else";
 }
@@ -164,8 +174,8 @@ private:
     {
         const auto schema = integer_of(root, "schema");
         if (!schema) {
-            raise(Exit::kUsage, fmt::format("{}:1:1: schema is missing; write \"schema = {}\" at the top",
-                                            file_.string(), kSchema));
+            raise(Exit::kUsage,
+                  fmt::format("{}:1:1: schema is missing; write \"schema = {}\" at the top", file_.string(), kSchema));
         }
         if (*schema != static_cast<std::uint64_t>(kSchema)) {
             fail_at(*root.get("schema"),
@@ -277,8 +287,8 @@ private:
             raise(Exit::kUsage, fmt::format("{}:1:1: there is no VM; add a [[vm]] section", file_.string()));
         }
         if (vms->size() > dt::kMaxDomains) {
-            fail_at((*vms)[dt::kMaxDomains], fmt::format("{} VMs are more than the {} that a domain table holds",
-                                                         vms->size(), dt::kMaxDomains));
+            fail_at((*vms)[dt::kMaxDomains],
+                    fmt::format("{} VMs are more than the {} that a domain table holds", vms->size(), dt::kMaxDomains));
         }
         for (const toml::node &element : *vms) {
             const toml::table *table = element.as_table();
@@ -339,9 +349,8 @@ private:
         vm.base = integer_of(table, "base");
         if (vm.base && (*vm.base < layout::kSliceFirst || *vm.base % layout::kSliceAlignment != 0 ||
                         *vm.base > layout::kSliceLast)) {
-            fail_at(*table.get("base"),
-                    fmt::format("base 0x{:x} must be a multiple of 2 MiB from 0x{:x} to 0x{:x}", *vm.base,
-                                layout::kSliceFirst, layout::kSliceLast));
+            fail_at(*table.get("base"), fmt::format("base 0x{:x} must be a multiple of 2 MiB from 0x{:x} to 0x{:x}",
+                                                    *vm.base, layout::kSliceFirst, layout::kSliceLast));
         }
     }
 
@@ -349,7 +358,8 @@ private:
     {
         const auto kernel = string_of(table, "kernel");
         if (!kernel) {
-            fail_at(table, fmt::format("the VM \"{}\" has no kernel; add kernel = \"debian:amd64\" or a path", vm.name));
+            fail_at(table,
+                    fmt::format("the VM \"{}\" has no kernel; add kernel = \"debian:amd64\" or a path", vm.name));
         }
         const toml::node *node = table.get("kernel");
         std::string flavour;
@@ -375,8 +385,8 @@ private:
                     "initrd \"banyan:default\" holds the modules of a debian: kernel; with a kernel file, name an "
                     "initrd file too");
         }
-        vm.initrd = file_of(table, "initrd", "initrd", "banyan:default",
-                            places_.share / fmt::format("initrd-{}.img", flavour));
+        vm.initrd =
+            file_of(table, "initrd", "initrd", "banyan:default", places_.share / fmt::format("initrd-{}.img", flavour));
         vm.loader = file_of(table, "loader", "secure loader", "banyan:loader", places_.share / "loader.slb");
         vm.stage0 = file_of(table, "stage0", "stage 0", "banyan:stage0", places_.share / "stage0.bin");
 
@@ -415,8 +425,7 @@ private:
     void check_base(const toml::table &table, const MachineVm &vm, const Machine &machine) const
     {
         for (const MachineVm &other : machine.vms) {
-            if (vm.base && other.base && *vm.base < *other.base + other.memory &&
-                *other.base < *vm.base + vm.memory) {
+            if (vm.base && other.base && *vm.base < *other.base + other.memory && *other.base < *vm.base + vm.memory) {
                 fail_at(*table.get("base"),
                         fmt::format("the memory of VM \"{}\" (0x{:x} to 0x{:x}) overlaps that of VM \"{}\" (0x{:x} to "
                                     "0x{:x}); move it, or leave base out",
@@ -451,9 +460,8 @@ Outcome<Machine> parse_machine(std::string_view text, const fs::path &file, cons
         return Reader(file, places).read(root);
     } catch (const toml::parse_error &error) {
         const auto &where = error.source().begin;
-        return failed(Exit::kUsage,
-                      fmt::format("{}:{}:{}: not TOML: {}", file.string(), where.line, where.column,
-                                  error.description()));
+        return failed(Exit::kUsage, fmt::format("{}:{}:{}: not TOML: {}", file.string(), where.line, where.column,
+                                                error.description()));
     } catch (Bad &bad) {
         return tl::unexpected<Failure>(std::move(bad.failure));
     }

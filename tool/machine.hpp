@@ -35,12 +35,12 @@ struct MachineVm {
 struct Machine {
     std::filesystem::path file;
     std::string name;
-    unsigned cores = 0;                     // of the emulated server; core 0 is the hypervisor's
-    std::filesystem::path hypervisor;       // multiboot image
-    std::filesystem::path hypervisor_slb;   // what SKINIT measures on the bare core
-    std::filesystem::path platform_private; // keys and vTPM state; the verifier never reads it
-    std::filesystem::path platform_public;  // trust anchors
-    std::optional<std::uint64_t> hash_rate; // bytes per second of the bus between core and vTPM; 0: not modelled
+    unsigned cores = 0;                        // of the emulated server; core 0 is the hypervisor's
+    std::filesystem::path hypervisor;          // multiboot image
+    std::filesystem::path hypervisor_slb;      // what SKINIT measures on the bare core
+    std::filesystem::path platform_private;    // keys and vTPM state; the verifier never reads it
+    std::filesystem::path platform_public;     // trust anchors
+    std::optional<std::uint64_t> hash_rate;    // bytes per second of the bus between core and vTPM; 0: not modelled
     std::optional<std::string> launch_arbiter; // "parallel" or "serial"
     std::vector<std::string> accept_insecure;
     std::vector<MachineVm> vms; // VM k of the file (from 1) is domain k

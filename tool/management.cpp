@@ -49,8 +49,14 @@ std::uint32_t crc32(std::span<const std::uint8_t> bytes, std::uint32_t seed)
 
 std::vector<std::uint8_t> encode(const Frame &frame)
 {
-    mgmt::Header header{mgmt::kMagic, mgmt::kVersion, frame.type,   frame.sequence,
-                        frame.result, frame.detail,   static_cast<std::uint32_t>(frame.payload.size()), 0};
+    mgmt::Header header{mgmt::kMagic,
+                        mgmt::kVersion,
+                        frame.type,
+                        frame.sequence,
+                        frame.result,
+                        frame.detail,
+                        static_cast<std::uint32_t>(frame.payload.size()),
+                        0};
     header.crc = frame_crc(header, frame.payload);
     std::vector<std::uint8_t> bytes(sizeof(header) + frame.payload.size());
     std::memcpy(bytes.data(), &header, sizeof(header));
@@ -104,15 +110,24 @@ tl::expected<std::optional<Frame>, std::string> FrameReader::next()
 const char *name_of(mgmt::Result result)
 {
     switch (result) {
-    case mgmt::Result::kOk: return "ok";
-    case mgmt::Result::kBadFrame: return "bad frame";
-    case mgmt::Result::kUnknown: return "unknown request";
-    case mgmt::Result::kBadField: return "a field is out of its range";
-    case mgmt::Result::kBadState: return "the domain is in the wrong state";
-    case mgmt::Result::kRefused: return "refused by the domain table";
-    case mgmt::Result::kNoModule: return "a boot module is missing";
-    case mgmt::Result::kNoMemory: return "a placement lies outside the VM's memory";
-    case mgmt::Result::kNoCore: return "a core did not come up";
+    case mgmt::Result::kOk:
+        return "ok";
+    case mgmt::Result::kBadFrame:
+        return "bad frame";
+    case mgmt::Result::kUnknown:
+        return "unknown request";
+    case mgmt::Result::kBadField:
+        return "a field is out of its range";
+    case mgmt::Result::kBadState:
+        return "the domain is in the wrong state";
+    case mgmt::Result::kRefused:
+        return "refused by the domain table";
+    case mgmt::Result::kNoModule:
+        return "a boot module is missing";
+    case mgmt::Result::kNoMemory:
+        return "a placement lies outside the VM's memory";
+    case mgmt::Result::kNoCore:
+        return "a core did not come up";
     }
     return "unknown result";
 }
@@ -120,13 +135,20 @@ const char *name_of(mgmt::Result result)
 const char *name_of(dt::Status status)
 {
     switch (status) {
-    case dt::Status::kOk: return "ok";
-    case dt::Status::kBusy: return "busy";
-    case dt::Status::kBadState: return "bad state";
-    case dt::Status::kBadDescriptor: return "bad descriptor";
-    case dt::Status::kOverlap: return "overlaps another domain or the platform";
-    case dt::Status::kNoInstance: return "vTPM instance not available";
-    case dt::Status::kBadDomain: return "no such domain";
+    case dt::Status::kOk:
+        return "ok";
+    case dt::Status::kBusy:
+        return "busy";
+    case dt::Status::kBadState:
+        return "bad state";
+    case dt::Status::kBadDescriptor:
+        return "bad descriptor";
+    case dt::Status::kOverlap:
+        return "overlaps another domain or the platform";
+    case dt::Status::kNoInstance:
+        return "vTPM instance not available";
+    case dt::Status::kBadDomain:
+        return "no such domain";
     }
     return "unknown status";
 }
@@ -134,12 +156,18 @@ const char *name_of(dt::Status status)
 const char *name_of(dt::State state)
 {
     switch (state) {
-    case dt::State::kEmpty: return "empty";
-    case dt::State::kBuilding: return "building";
-    case dt::State::kSealed: return "sealed";
-    case dt::State::kRunning: return "running";
-    case dt::State::kStopping: return "stopping";
-    case dt::State::kDirty: return "dirty";
+    case dt::State::kEmpty:
+        return "empty";
+    case dt::State::kBuilding:
+        return "building";
+    case dt::State::kSealed:
+        return "sealed";
+    case dt::State::kRunning:
+        return "running";
+    case dt::State::kStopping:
+        return "stopping";
+    case dt::State::kDirty:
+        return "dirty";
     }
     return "unknown";
 }
@@ -147,13 +175,20 @@ const char *name_of(dt::State state)
 const char *name_of(dt::EndReason reason)
 {
     switch (reason) {
-    case dt::EndReason::kNone: return "none";
-    case dt::EndReason::kPoweroff: return "poweroff";
-    case dt::EndReason::kReboot: return "reboot";
-    case dt::EndReason::kShutdown: return "shutdown";
-    case dt::EndReason::kStopped: return "stopped";
-    case dt::EndReason::kSibling: return "sibling";
-    case dt::EndReason::kReset: return "reset";
+    case dt::EndReason::kNone:
+        return "none";
+    case dt::EndReason::kPoweroff:
+        return "poweroff";
+    case dt::EndReason::kReboot:
+        return "reboot";
+    case dt::EndReason::kShutdown:
+        return "shutdown";
+    case dt::EndReason::kStopped:
+        return "stopped";
+    case dt::EndReason::kSibling:
+        return "sibling";
+    case dt::EndReason::kReset:
+        return "reset";
     }
     return "unknown";
 }

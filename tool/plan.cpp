@@ -20,7 +20,10 @@ constexpr std::uint64_t kPage = dt::kPageSize;
 constexpr std::uint64_t kAcpiLow = boot::kAcpi;
 constexpr std::uint64_t kSpareLow = boot::kAcpi + boot::kAcpiSize; // up to kLowEnd; nothing of ours is in it
 
-constexpr std::uint64_t page_up(std::uint64_t value) { return (value + kPage - 1) / kPage * kPage; }
+constexpr std::uint64_t page_up(std::uint64_t value)
+{
+    return (value + kPage - 1) / kPage * kPage;
+}
 
 Outcome<std::uint64_t> size_of(const fs::path &file)
 {
@@ -184,10 +187,10 @@ attest::Expected<std::vector<attest::MeasuredItem>> measured_items(const VmPlan 
     if (!slb) {
         return tl::unexpected<std::string>(std::move(slb.error()));
     }
-    items.push_back(attest::item_of_bytes(boot::kPcrCode, boot::kEventSkinit, boot::kTextSkinit,
-                                          plan.vm.loader.string(), *slb));
+    items.push_back(
+        attest::item_of_bytes(boot::kPcrCode, boot::kEventSkinit, boot::kTextSkinit, plan.vm.loader.string(), *slb));
     const std::pair<const char *, const fs::path &> files[] = {{boot::kTextKernel, plan.vm.kernel},
-                                                                {boot::kTextInitrd, plan.vm.initrd}};
+                                                               {boot::kTextInitrd, plan.vm.initrd}};
     for (const auto &[text, file] : files) {
         auto item = attest::item_of_file(boot::kPcrCode, boot::kEventIpl, text, file);
         if (!item) {
@@ -215,8 +218,14 @@ attest::Sha384 sha384(const Bytes &bytes)
 
 } // namespace
 
-Bytes bytes_of(const dt::Descriptor &descriptor) { return raw_bytes(descriptor); }
-Bytes bytes_of(const boot::BootInfo &info) { return raw_bytes(info); }
+Bytes bytes_of(const dt::Descriptor &descriptor)
+{
+    return raw_bytes(descriptor);
+}
+Bytes bytes_of(const boot::BootInfo &info)
+{
+    return raw_bytes(info);
+}
 
 Outcome<Plan> make_plan(const Machine &machine)
 {
@@ -235,8 +244,8 @@ Outcome<Plan> make_plan(const Machine &machine)
         vm.slice = slices[i];
         end = std::max(end, vm.slice + vm.vm.memory);
         vm.descriptor = make_descriptor(vm);
-        vm.acpi = make_acpi({vm.domain, vm.core, vm.vm.memory - boot::kLogSize,
-                             static_cast<std::uint32_t>(boot::kLogSize)});
+        vm.acpi =
+            make_acpi({vm.domain, vm.core, vm.vm.memory - boot::kLogSize, static_cast<std::uint32_t>(boot::kLogSize)});
         auto info = make_boot_info(vm);
         if (!info) {
             return tl::unexpected<Failure>(std::move(info.error()));

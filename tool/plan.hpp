@@ -18,21 +18,30 @@ namespace banyan::tool {
 
 /// The emulated server's physical memory map, as far as VMs have a part in it.
 namespace layout {
-inline constexpr std::uint64_t kHostRam = 0x4000'0000;         // below 4 GiB: hypervisor and boot modules
-inline constexpr std::uint64_t kSliceFirst = 0x1'0000'0000;    // the VMs' RAM
-inline constexpr std::uint64_t kSliceLast = 0x10'0000'0000;    // no slice begins above
-inline constexpr std::uint64_t kSliceAlignment = 0x20'0000;    // of an explicit base
-inline constexpr std::uint64_t kMaxRam = 0x8000'0000;          // of one VM; Linux wants its initrd below 2 GiB
-inline constexpr std::uint64_t kEcam = 0xB000'0000;            // q35
+inline constexpr std::uint64_t kHostRam = 0x4000'0000;      // below 4 GiB: hypervisor and boot modules
+inline constexpr std::uint64_t kSliceFirst = 0x1'0000'0000; // the VMs' RAM
+inline constexpr std::uint64_t kSliceLast = 0x10'0000'0000; // no slice begins above
+inline constexpr std::uint64_t kSliceAlignment = 0x20'0000; // of an explicit base
+inline constexpr std::uint64_t kMaxRam = 0x8000'0000;       // of one VM; Linux wants its initrd below 2 GiB
+inline constexpr std::uint64_t kEcam = 0xB000'0000;         // q35
 inline constexpr std::uint64_t kEcamPerBus = 0x10'0000;
-inline constexpr std::uint64_t kPciWindows = 0xC000'0000;      // window k - 1 belongs to VM k
+inline constexpr std::uint64_t kPciWindows = 0xC000'0000; // window k - 1 belongs to VM k
 inline constexpr std::uint64_t kPciWindowSize = 0x200'0000;
-inline constexpr unsigned kFirstBus = 0x10;                    // bus 0x10 + k belongs to VM k
-inline constexpr unsigned kFirstRootPortSlot = 4;              // device 4 + k on bus 0 is VM k's root port
+inline constexpr unsigned kFirstBus = 0x10;       // bus 0x10 + k belongs to VM k
+inline constexpr unsigned kFirstRootPortSlot = 4; // device 4 + k on bus 0 is VM k's root port
 
-constexpr unsigned bus_of(unsigned domain) { return kFirstBus + domain; }
-constexpr std::uint64_t ecam_of(unsigned domain) { return kEcam + bus_of(domain) * kEcamPerBus; }
-constexpr std::uint64_t window_of(unsigned domain) { return kPciWindows + (domain - 1) * kPciWindowSize; }
+constexpr unsigned bus_of(unsigned domain)
+{
+    return kFirstBus + domain;
+}
+constexpr std::uint64_t ecam_of(unsigned domain)
+{
+    return kEcam + bus_of(domain) * kEcamPerBus;
+}
+constexpr std::uint64_t window_of(unsigned domain)
+{
+    return kPciWindows + (domain - 1) * kPciWindowSize;
+}
 } // namespace layout
 
 using Bytes = std::vector<std::uint8_t>;

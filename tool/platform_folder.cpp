@@ -18,7 +18,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-tl::unexpected<Failure> environment(std::string text) { return failed(Exit::kEnvironment, std::move(text)); }
+tl::unexpected<Failure> environment(std::string text)
+{
+    return failed(Exit::kEnvironment, std::move(text));
+}
 
 Outcome<Fd> lock_folder(const fs::path &folder, int how)
 {

@@ -106,11 +106,15 @@ Outcome<Process> Process::start(const std::vector<std::string> &arguments, const
 }
 
 Process::Process(Process &&other) noexcept
-    : pid_(std::exchange(other.pid_, -1)), pidfd_(std::move(other.pidfd_)), status_(other.status_)
-{
-}
+    : pid_(std::exchange(other.pid_, -1)),
+      pidfd_(std::move(other.pidfd_)),
+      status_(other.status_)
+{}
 
-Process::~Process() { stop(); }
+Process::~Process()
+{
+    stop();
+}
 
 std::optional<int> Process::ended()
 {

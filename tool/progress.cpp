@@ -22,7 +22,10 @@ std::size_t columns(int fd)
 
 Progress::Progress(int fd, bool terminal) : fd_(fd), terminal_(terminal), start_(std::chrono::steady_clock::now()) {}
 
-Progress::~Progress() { clear(); }
+Progress::~Progress()
+{
+    clear();
+}
 
 void Progress::write(const std::string &text) const
 {

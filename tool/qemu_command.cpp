@@ -34,8 +34,14 @@ std::string value(const fs::path &path)
 
 } // namespace
 
-std::string run_file::agent(unsigned domain) { return fmt::format("agent-{}.sock", domain); }
-std::string run_file::module(std::size_t index) { return fmt::format("m{}", index); }
+std::string run_file::agent(unsigned domain)
+{
+    return fmt::format("agent-{}.sock", domain);
+}
+std::string run_file::module(std::size_t index)
+{
+    return fmt::format("m{}", index);
+}
 
 std::vector<std::string> qemu_command(const Plan &plan, const QemuOptions &options)
 {

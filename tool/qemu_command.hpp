@@ -16,15 +16,15 @@ inline constexpr const char *kQmp = "qmp.sock";
 inline constexpr const char *kManagement = "mgmt.sock";
 inline constexpr const char *kHypervisor = "hypervisor.elf"; // symbolic links from here on
 inline constexpr const char *kEvidence = "evidence";         // the evidence folder
-std::string agent(unsigned domain);                           // socket
+std::string agent(unsigned domain);                          // socket
 std::string module(std::size_t index);
 } // namespace run_file
 
 struct QemuOptions {
     std::filesystem::path qemu;
-    std::filesystem::path engine;                 // banyan-vtpm-engine
-    std::vector<std::filesystem::path> firmware;  // searched in order
-    std::vector<std::string> extra;               // arguments at the end
+    std::filesystem::path engine;                // banyan-vtpm-engine
+    std::vector<std::filesystem::path> firmware; // searched in order
+    std::vector<std::string> extra;              // arguments at the end
 };
 
 std::vector<std::string> qemu_command(const Plan &plan, const QemuOptions &options);

@@ -78,9 +78,12 @@ Exit exit_of(const VmResult &vm, const Verdict &verdict)
         return vm.failure->exit;
     }
     switch (verdict.kind) {
-    case Verdict::Kind::kAttested: return Exit::kOk;
-    case Verdict::Kind::kRefused: return Exit::kRefused;
-    case Verdict::Kind::kFailed: return Exit::kVmFailed;
+    case Verdict::Kind::kAttested:
+        return Exit::kOk;
+    case Verdict::Kind::kRefused:
+        return Exit::kRefused;
+    case Verdict::Kind::kFailed:
+        return Exit::kVmFailed;
     }
     return Exit::kBug;
 }
@@ -130,9 +133,12 @@ std::string short_pcr17(const json &vm)
 const char *name_of(Verdict::Kind kind)
 {
     switch (kind) {
-    case Verdict::Kind::kAttested: return "attested";
-    case Verdict::Kind::kRefused: return "refused";
-    case Verdict::Kind::kFailed: return "failed";
+    case Verdict::Kind::kAttested:
+        return "attested";
+    case Verdict::Kind::kRefused:
+        return "refused";
+    case Verdict::Kind::kFailed:
+        return "failed";
     }
     return "unknown";
 }
@@ -175,18 +181,19 @@ RunReport make_report(const Plan &plan, const SessionResult &session, const std:
     const json virtual_seconds = virtual_ns.is_number() ? json(virtual_ns.get<double>() / 1e9)
                                  : facts.host_clock     ? json(session.running_seconds)
                                                         : json(nullptr);
-    report.json = {{"schema", 1},
-                   {"machine", plan.machine.name},
-                   {"exit", static_cast<int>(report.exit)},
-                   {"reason", session.failure ? session.failure->text : ""},
-                   {"vms", std::move(vms)},
-                   {"hypervisor", hypervisor_of(session.report)},
-                   {"insecure", insecure_names(session.report)},
-                   {"qemu", {{"path", facts.qemu_path}, {"version", session.qemu_version}, {"sha256", facts.qemu_digest}}},
-                   {"wall_seconds", facts.wall_seconds},
-                   {"virtual_seconds", virtual_seconds},
-                   {"virtual_clock", facts.host_clock ? "host" : "icount"},
-                   {"evidence", facts.evidence.empty() ? json(nullptr) : json(facts.evidence)}};
+    report.json = {
+        {"schema", 1},
+        {"machine", plan.machine.name},
+        {"exit", static_cast<int>(report.exit)},
+        {"reason", session.failure ? session.failure->text : ""},
+        {"vms", std::move(vms)},
+        {"hypervisor", hypervisor_of(session.report)},
+        {"insecure", insecure_names(session.report)},
+        {"qemu", {{"path", facts.qemu_path}, {"version", session.qemu_version}, {"sha256", facts.qemu_digest}}},
+        {"wall_seconds", facts.wall_seconds},
+        {"virtual_seconds", virtual_seconds},
+        {"virtual_clock", facts.host_clock ? "host" : "icount"},
+        {"evidence", facts.evidence.empty() ? json(nullptr) : json(facts.evidence)}};
     return report;
 }
 

@@ -33,7 +33,7 @@ struct RunFacts {
     std::string qemu_digest; // SHA-256, hex
     double wall_seconds = 0;
     bool host_clock = true; // no icount: virtual time is host time
-    std::string evidence; // folder that was kept; empty if none
+    std::string evidence;   // folder that was kept; empty if none
 };
 
 struct RunReport {

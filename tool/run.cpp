@@ -96,10 +96,10 @@ Outcome<void> expect_program(const fs::path &file, const char *what)
 class Run {
 public:
     explicit Run(const RunRequest &request)
-        : request_(request), places_(Places::of_executable()),
+        : request_(request),
+          places_(Places::of_executable()),
           progress_(STDERR_FILENO, ::isatty(STDERR_FILENO) == 1 && !request.quiet)
-    {
-    }
+    {}
 
     Outcome<Exit> operator()()
     {
@@ -184,7 +184,8 @@ private:
             return done;
         }
         if (!fs::exists(plan.machine.platform_private)) {
-            progress_.step(fmt::format("making a platform in {}", plan.machine.platform_private.parent_path().string()));
+            progress_.step(
+                fmt::format("making a platform in {}", plan.machine.platform_private.parent_path().string()));
         }
         auto platform = hold_platform(plan.machine, static_cast<unsigned>(plan.vms.size() + 1));
         if (!platform) {
@@ -221,8 +222,8 @@ private:
         return verdicts;
     }
 
-    RunReport finish(const Plan &plan, const SessionResult &result, const std::vector<Verdict> &verdicts, RunFacts facts,
-                     RunFolder &folder, const fs::path &evidence)
+    RunReport finish(const Plan &plan, const SessionResult &result, const std::vector<Verdict> &verdicts,
+                     RunFacts facts, RunFolder &folder, const fs::path &evidence)
     {
         RunReport report = make_report(plan, result, verdicts, facts);
         const bool keep =

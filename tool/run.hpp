@@ -13,10 +13,10 @@ namespace banyan::tool {
 
 struct RunRequest {
     std::filesystem::path machine_file;
-    std::optional<unsigned> vms;                 // only the first so many
+    std::optional<unsigned> vms; // only the first so many
     std::optional<std::filesystem::path> json;
     std::optional<std::filesystem::path> evidence;
-    std::optional<std::filesystem::path> qemu;   // instead of ours
+    std::optional<std::filesystem::path> qemu; // instead of ours
     std::vector<std::string> qemu_arguments;
     Timeouts timeouts;
     std::string task;

@@ -31,9 +31,9 @@ constexpr std::size_t kMaxEvidenceFile = std::size_t{1} << 20;
 constexpr unsigned kMostLives = 3; // of a VM with on_reboot = "restart"
 
 /// docs/spec/evidence.md, section 1.
-const std::set<std::string, std::less<>> kEvidenceFiles{"ak.pem", "quote.msg",  "quote.sig", "pcrs.bin",    "nonce",
-                                                        "ek.crt", "ek-rsa.crt", "iak.crt",   "report.cose", "eventlog.bin",
-                                                        "ima.log", "slb.bin",   "uname.txt", "seal.txt",    "unseal.txt"};
+const std::set<std::string, std::less<>> kEvidenceFiles{
+    "ak.pem",      "quote.msg",    "quote.sig", "pcrs.bin", "nonce",     "ek.crt",   "ek-rsa.crt", "iak.crt",
+    "report.cose", "eventlog.bin", "ima.log",   "slb.bin",  "uname.txt", "seal.txt", "unseal.txt"};
 
 template <typename T>
 std::vector<std::uint8_t> bytes_of_struct(const T &value)
@@ -48,12 +48,18 @@ std::vector<std::uint8_t> bytes_of_struct(const T &value)
 const char *name_of(Phase phase)
 {
     switch (phase) {
-    case Phase::kBootHypervisor: return "boot-hypervisor";
-    case Phase::kCreate: return "create";
-    case Phase::kLaunch: return "launch";
-    case Phase::kBoot: return "boot";
-    case Phase::kEvidence: return "evidence";
-    case Phase::kPoweroff: return "poweroff";
+    case Phase::kBootHypervisor:
+        return "boot-hypervisor";
+    case Phase::kCreate:
+        return "create";
+    case Phase::kLaunch:
+        return "launch";
+    case Phase::kBoot:
+        return "boot";
+    case Phase::kEvidence:
+        return "evidence";
+    case Phase::kPoweroff:
+        return "poweroff";
     }
     return "unknown";
 }
@@ -94,7 +100,10 @@ struct Session::Vm {
 };
 
 Session::Session(const Plan &plan, SessionOptions options, Progress &progress)
-    : plan_(plan), options_(std::move(options)), progress_(progress), qmp_(std::make_unique<Peer>()),
+    : plan_(plan),
+      options_(std::move(options)),
+      progress_(progress),
+      qmp_(std::make_unique<Peer>()),
       management_(std::make_unique<Peer>())
 {
     result_.vms.resize(plan_.vms.size());
@@ -130,9 +139,9 @@ Failure Session::qemu_ended(Phase phase, int status)
 {
     const fs::path log = options_.evidence / "qemu.log";
     const std::string last = printable(last_line(log));
-    const bool crashed = WIFSIGNALED(status) && (WTERMSIG(status) == SIGSEGV || WTERMSIG(status) == SIGABRT ||
-                                                 WTERMSIG(status) == SIGBUS || WTERMSIG(status) == SIGILL ||
-                                                 WTERMSIG(status) == SIGFPE);
+    const bool crashed =
+        WIFSIGNALED(status) && (WTERMSIG(status) == SIGSEGV || WTERMSIG(status) == SIGABRT ||
+                                WTERMSIG(status) == SIGBUS || WTERMSIG(status) == SIGILL || WTERMSIG(status) == SIGFPE);
     const bool by_itself = WIFEXITED(status) && WEXITSTATUS(status) == 0; // reset or power-off of the whole server
     return {crashed || by_itself ? Exit::kBug : Exit::kEnvironment,
             fmt::format("QEMU ended with {} in phase {}{}; it said: {} ({})", describe_wait_status(status),
@@ -164,8 +173,8 @@ std::optional<Failure> Session::trouble(Phase phase)
                                                name_of(phase), frames_broken_)};
     }
     if (qmp_reader_.broken()) {
-        return Failure{Exit::kBug, fmt::format("QEMU said something on QMP in phase {} that is not JSON",
-                                               name_of(phase))};
+        return Failure{Exit::kBug,
+                       fmt::format("QEMU said something on QMP in phase {} that is not JSON", name_of(phase))};
     }
     return std::nullopt;
 }
@@ -178,10 +187,11 @@ Outcome<void> Session::wait(Phase phase, Clock::time_point until, const std::str
             return tl::unexpected<Failure>(std::move(*failure));
         }
         if (Clock::now() >= until) {
-            return failed(Exit::kTimeout,
-                          fmt::format("phase {} timed out after {} s: {}; allow more with --timeout {}=SECONDS, or see {}",
-                                      name_of(phase), options_.timeouts[phase].count(), what, name_of(phase),
-                                      (options_.evidence / "hypervisor.log").string()));
+            return failed(
+                Exit::kTimeout,
+                fmt::format("phase {} timed out after {} s: {}; allow more with --timeout {}=SECONDS, or see {}",
+                            name_of(phase), options_.timeouts[phase].count(), what, name_of(phase),
+                            (options_.evidence / "hypervisor.log").string()));
         }
         loop_.turn(std::min(until, Clock::now() + 1s));
     }
@@ -234,7 +244,8 @@ Outcome<void> Session::connect()
                 if (!*frame) {
                     return;
                 }
-                const bool hello = ((*frame)->type & ~mgmt::kResponse) == static_cast<std::uint16_t>(mgmt::Type::kHello);
+                const bool hello =
+                    ((*frame)->type & ~mgmt::kResponse) == static_cast<std::uint16_t>(mgmt::Type::kHello);
                 if (!hello) {
                     responses_.push_back(std::move(**frame));
                 } else if ((*frame)->payload.size() == sizeof(mgmt::HelloPayload)) {
@@ -313,8 +324,8 @@ Outcome<std::vector<std::uint8_t>> Session::request(Phase phase, mgmt::Type type
         return tl::unexpected<Failure>(std::move(done.error()));
     }
     if (response->type != (wire_type | mgmt::kResponse)) {
-        return failed(Exit::kBug, fmt::format("the hypervisor answered the request to {} with type 0x{:x}", what,
-                                              response->type));
+        return failed(Exit::kBug,
+                      fmt::format("the hypervisor answered the request to {} with type 0x{:x}", what, response->type));
     }
     if (response->result != static_cast<std::uint32_t>(mgmt::Result::kOk)) {
         const auto result = static_cast<mgmt::Result>(response->result);
@@ -322,9 +333,9 @@ Outcome<std::vector<std::uint8_t>> Session::request(Phase phase, mgmt::Type type
         if (result == mgmt::Result::kRefused) {
             why += fmt::format(" ({})", name_of(static_cast<dt::Status>(response->detail)));
         }
-        return failed(Exit::kBug, fmt::format("the hypervisor did not {}: {} (result {}, detail {}); see {}", what, why,
-                                              response->result, response->detail,
-                                              (options_.evidence / "hypervisor.log").string()));
+        return failed(Exit::kBug,
+                      fmt::format("the hypervisor did not {}: {} (result {}, detail {}); see {}", what, why,
+                                  response->result, response->detail, (options_.evidence / "hypervisor.log").string()));
     }
     return std::move(response->payload);
 }
@@ -363,8 +374,8 @@ Outcome<void> Session::create(Vm &vm)
     std::copy(vm.nonce.begin(), vm.nonce.end(), wish.nonce);
     wish.descriptor = vm.plan.descriptor;
     std::copy(vm.plan.placements.begin(), vm.plan.placements.end(), wish.placements);
-    auto receipt = request(Phase::kCreate, mgmt::Type::kCreate, bytes_of_struct(wish),
-                           fmt::format("create VM \"{}\"", vm.name()));
+    auto receipt =
+        request(Phase::kCreate, mgmt::Type::kCreate, bytes_of_struct(wish), fmt::format("create VM \"{}\"", vm.name()));
     if (!receipt) {
         return tl::unexpected<Failure>(std::move(receipt.error()));
     }
@@ -441,18 +452,26 @@ Outcome<void> Session::request_end(Vm &vm)
     const End end = vm.life == 1 ? options_.end : End::kPoweroff;
     const char *line = nullptr;
     switch (end) {
-    case End::kPoweroff: line = "poweroff\n"; break;
-    case End::kReboot: line = "reboot\n"; break;
-    case End::kPanic: line = "panic\n"; break;
-    case End::kHang: line = "hang\n"; break;
-    case End::kStop: break;
+    case End::kPoweroff:
+        line = "poweroff\n";
+        break;
+    case End::kReboot:
+        line = "reboot\n";
+        break;
+    case End::kPanic:
+        line = "panic\n";
+        break;
+    case End::kHang:
+        line = "hang\n";
+        break;
+    case End::kStop:
+        break;
     }
     if (line != nullptr) {
         send_all(vm.peer.socket.get(), line, Clock::now() + kSocketPatience); // deaf VMs run into the time-out
         return {};
     }
-    auto stopped = request(Phase::kPoweroff, mgmt::Type::kStop,
-                           bytes_of_struct(mgmt::DomainRequest{vm.plan.domain, 0}),
+    auto stopped = request(Phase::kPoweroff, mgmt::Type::kStop, bytes_of_struct(mgmt::DomainRequest{vm.plan.domain, 0}),
                            fmt::format("stop VM \"{}\"", vm.name()));
     if (!stopped) {
         return tl::unexpected<Failure>(std::move(stopped.error()));
@@ -484,13 +503,13 @@ Outcome<void> Session::handle(Vm &vm, const AgentEvent &event)
         give_up(vm, Exit::kVmFailed, fmt::format("VM \"{}\" was done before it had sent evidence", vm.name()));
         return {};
     case AgentEvent::Kind::kFailed:
-        give_up(vm, Exit::kVmFailed, fmt::format("VM \"{}\" could not give evidence: {}; {}", vm.name(),
-                                                 event.text.empty() ? "it does not say why" : event.text,
-                                                 console_hint(vm)));
+        give_up(vm, Exit::kVmFailed,
+                fmt::format("VM \"{}\" could not give evidence: {}; {}", vm.name(),
+                            event.text.empty() ? "it does not say why" : event.text, console_hint(vm)));
         return {};
     case AgentEvent::Kind::kBroken:
-        give_up(vm, Exit::kVmFailed, fmt::format("the agent of VM \"{}\" does not keep to its protocol: {}", vm.name(),
-                                                 event.text));
+        give_up(vm, Exit::kVmFailed,
+                fmt::format("the agent of VM \"{}\" does not keep to its protocol: {}", vm.name(), event.text));
         return {};
     }
     return {};
@@ -498,8 +517,7 @@ Outcome<void> Session::handle(Vm &vm, const AgentEvent &event)
 
 Outcome<void> Session::restart(Vm &vm)
 {
-    auto deleted = request(Phase::kCreate, mgmt::Type::kDelete,
-                           bytes_of_struct(mgmt::DomainRequest{vm.plan.domain, 0}),
+    auto deleted = request(Phase::kCreate, mgmt::Type::kDelete, bytes_of_struct(mgmt::DomainRequest{vm.plan.domain, 0}),
                            fmt::format("delete VM \"{}\" for its restart", vm.name()));
     if (!deleted) {
         return tl::unexpected<Failure>(std::move(deleted.error()));
@@ -522,13 +540,21 @@ Outcome<void> Session::ended(Vm &vm)
 {
     const auto reason = static_cast<dt::EndReason>(status_.domains[vm.plan.domain].reason);
     switch (reason) {
-    case dt::EndReason::kPoweroff: vm.result.ended = "poweroff"; break;
-    case dt::EndReason::kReboot: vm.result.ended = "reboot"; break;
+    case dt::EndReason::kPoweroff:
+        vm.result.ended = "poweroff";
+        break;
+    case dt::EndReason::kReboot:
+        vm.result.ended = "reboot";
+        break;
     case dt::EndReason::kStopped:
-    case dt::EndReason::kReset: vm.result.ended = "stopped"; break;
+    case dt::EndReason::kReset:
+        vm.result.ended = "stopped";
+        break;
     case dt::EndReason::kNone:
     case dt::EndReason::kShutdown:
-    case dt::EndReason::kSibling: vm.result.ended = "shutdown"; break;
+    case dt::EndReason::kSibling:
+        vm.result.ended = "shutdown";
+        break;
     }
     progress_.step(fmt::format("{}: ended, {}", vm.name(), name_of(reason)));
     if (reason == dt::EndReason::kReboot && vm.plan.vm.on_reboot == OnReboot::kRestart && vm.life < kMostLives) {
@@ -551,10 +577,18 @@ void Session::hung(Vm &vm)
     switch (vm.phase) {
     case Phase::kBootHypervisor:
     case Phase::kCreate:
-    case Phase::kLaunch: what = "its SKINIT was not finished"; break;
-    case Phase::kBoot: what = "its agent did not report"; break;
-    case Phase::kEvidence: what = "its evidence did not come"; break;
-    case Phase::kPoweroff: what = "it did not end"; break;
+    case Phase::kLaunch:
+        what = "its SKINIT was not finished";
+        break;
+    case Phase::kBoot:
+        what = "its agent did not report";
+        break;
+    case Phase::kEvidence:
+        what = "its evidence did not come";
+        break;
+    case Phase::kPoweroff:
+        what = "it did not end";
+        break;
     }
     const std::string why = fmt::format("VM \"{}\" hung in phase {}: {} within {} s; {}", vm.name(), name_of(vm.phase),
                                         what, options_.timeouts[vm.phase].count(), console_hint(vm));
@@ -649,8 +683,8 @@ Outcome<void> Session::drive()
     if (!done) {
         return done;
     }
-    progress_.step(fmt::format("the hypervisor is up: {} cores for VMs, {} boot modules{}", hello_->cores, hello_->modules,
-                               hello_->launched != 0 ? ", started by SKINIT" : ""));
+    progress_.step(fmt::format("the hypervisor is up: {} cores for VMs, {} boot modules{}", hello_->cores,
+                               hello_->modules, hello_->launched != 0 ? ", started by SKINIT" : ""));
     if (hello_->cores < vms_.size()) {
         return failed(Exit::kEnvironment, fmt::format("{} VMs need a core each, but the hypervisor sees {}; raise "
                                                       "cores in the machine file",

@@ -56,16 +56,16 @@ struct VmResult {
     std::string name;
     bool launched = false;
     bool has_evidence = false;
-    std::string ended; // "poweroff", "reboot", "shutdown", "stopped", "hung"; empty when it never started
+    std::string ended;  // "poweroff", "reboot", "shutdown", "stopped", "hung"; empty when it never started
     std::string secret; // with a task: "sealed DIGEST", "unsealed DIGEST", "refused WHY", as the VM says
     std::optional<Failure> failure;
 };
 
 struct SessionResult {
     std::vector<VmResult> vms;
-    nlohmann::json report;           // of the domain table, null if it could not be read
-    std::string qemu_version;        // empty if not known
-    double running_seconds = 0;      // host time with the server running
+    nlohmann::json report;          // of the domain table, null if it could not be read
+    std::string qemu_version;       // empty if not known
+    double running_seconds = 0;     // host time with the server running
     std::optional<Failure> failure; // of the whole run
 };
 

@@ -95,8 +95,8 @@ TEST(Acpi, FadtIsHardwareReducedAndEndsTheVmThroughItsOwnPage)
         std::size_t offset;
         std::uint32_t own;
     };
-    for (const auto [offset, own] : {Place{116, dt::own::kReset}, Place{244, dt::own::kSleepControl},
-                                     Place{256, dt::own::kSleepStatus}}) {
+    for (const auto [offset, own] :
+         {Place{116, dt::own::kReset}, Place{244, dt::own::kSleepControl}, Place{256, dt::own::kSleepStatus}}) {
         EXPECT_EQ(fadt[offset], 0) << "system memory";
         EXPECT_EQ(fadt[offset + 1], 8) << "8 bits";
         EXPECT_EQ(at<std::uint64_t>(fadt, offset + 4), dt::kOwnPageBase + own);
@@ -143,8 +143,7 @@ protected:
         const Bytes &table = tables.at(signature);
         folder_.put("table.aml", {reinterpret_cast<const char *>(table.data()), table.size()});
         const std::string prefix = (folder_.path() / "table").string();
-        const int status = std::system(
-            fmt::format("{0} -p {1} -d {1}.aml >{1}.log 2>&1", BANYAN_IASL, prefix).c_str());
+        const int status = std::system(fmt::format("{0} -p {1} -d {1}.aml >{1}.log 2>&1", BANYAN_IASL, prefix).c_str());
         EXPECT_EQ(status, 0);
         std::ifstream in(prefix + ".dsl");
         return {std::istreambuf_iterator<char>(in), {}};

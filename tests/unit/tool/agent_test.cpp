@@ -40,8 +40,9 @@ TEST(AgentReader, TakesAWholeConversationInAnyPieces)
 
 TEST(AgentReader, EndsAtWhatDoesNotFit)
 {
-    for (const char *line : {"hello", "", "evidence", "evidence ", "evidence 0", "evidence -1", "evidence 1 ", "evidence 0x10",
-                             "evidence 4194305", "evidence 99999999999999999999999", "READY", "ready ", "failedx"}) {
+    for (const char *line :
+         {"hello", "", "evidence", "evidence ", "evidence 0", "evidence -1", "evidence 1 ", "evidence 0x10",
+          "evidence 4194305", "evidence 99999999999999999999999", "READY", "ready ", "failedx"}) {
         AgentReader reader;
         const auto events = feed(reader, std::string(line) + "\nready\n");
         ASSERT_EQ(events.size(), 1u) << line;

@@ -10,7 +10,7 @@ namespace {
 
 TEST(ExitStatus, OfSeveralIsTheWorst)
 {
-    const std::vector<Exit> order{Exit::kInterrupted, Exit::kBug,      Exit::kEnvironment, Exit::kTimeout,
+    const std::vector<Exit> order{Exit::kInterrupted, Exit::kBug,     Exit::kEnvironment, Exit::kTimeout,
                                   Exit::kVmFailed,    Exit::kRefused, Exit::kUsage,       Exit::kOk};
     for (std::size_t i = 0; i < order.size(); ++i) {
         for (std::size_t j = 0; j < order.size(); ++j) {

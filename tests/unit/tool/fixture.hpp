@@ -3,11 +3,11 @@
 
 #include <filesystem>
 #include <fstream>
+#include <stdlib.h>
 #include <string>
 #include <string_view>
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include "tool/machine.hpp"
 

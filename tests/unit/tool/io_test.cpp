@@ -85,7 +85,10 @@ TEST(LastLine, IsTheLastThatSaysSomething)
     EXPECT_EQ(last_line(build.path() / "none"), "");
 }
 
-std::vector<std::uint8_t> text(std::string_view s) { return {s.begin(), s.end()}; }
+std::vector<std::uint8_t> text(std::string_view s)
+{
+    return {s.begin(), s.end()};
+}
 
 TEST(QmpReader, TakesObjectsALineEach)
 {

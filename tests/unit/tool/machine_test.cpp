@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "tests/unit/tool/fixture.hpp"
-
 #include <fmt/format.h>
+
+#include "tests/unit/tool/fixture.hpp"
 
 namespace banyan::tool {
 namespace {
@@ -96,7 +96,8 @@ TEST_F(MachineFile, WantsItsSchema)
 
 TEST_F(MachineFile, RefusesUnknownKeysWithTheirPlace)
 {
-    EXPECT_EQ(refusal(vm_with("colour = 3")).substr(0, 56), "machine.toml:5:1: unknown key \"colour\" in [[vm]]; known ");
+    EXPECT_EQ(refusal(vm_with("colour = 3")).substr(0, 56),
+              "machine.toml:5:1: unknown key \"colour\" in [[vm]]; known ");
     EXPECT_EQ(refusal("schema = 1\nvms = []\n"),
               "machine.toml:2:1: unknown key \"vms\" in the file; known are schema, machine, vm");
     EXPECT_EQ(refusal("schema = 1\n[machine]\n  core = 1\n").substr(0, 43),
@@ -107,8 +108,10 @@ TEST_F(MachineFile, RefusesWrongTypesWithTheirPlace)
 {
     EXPECT_EQ(refusal("schema = 1\n[[vm]]\nname = 7\n"), "machine.toml:3:8: name must be a string, not an integer");
     EXPECT_EQ(refusal(vm_with("memory = 384")), "machine.toml:5:10: memory must be a string, not an integer");
-    EXPECT_EQ(refusal("schema = 1\nvm = 3\n"), "machine.toml:2:6: vm must be an array of tables ([[vm]]), not an integer");
-    EXPECT_EQ(refusal("schema = 1\nmachine = 3\n"), "machine.toml:2:11: machine must be a table ([machine]), not an integer");
+    EXPECT_EQ(refusal("schema = 1\nvm = 3\n"),
+              "machine.toml:2:6: vm must be an array of tables ([[vm]]), not an integer");
+    EXPECT_EQ(refusal("schema = 1\nmachine = 3\n"),
+              "machine.toml:2:11: machine must be a table ([machine]), not an integer");
     EXPECT_EQ(refusal("schema = 1\n[machine]\nhash_rate = -1\n"),
               "machine.toml:3:13: hash_rate must be an integer of 0 or more");
 }
@@ -117,11 +120,11 @@ TEST_F(MachineFile, WantsNamesThatAreNames)
 {
     EXPECT_EQ(refusal("schema = 1\n[[vm]]\nkernel = \"debian:amd64\"\n"),
               "machine.toml:2:1: the VM has no name; add name = \"…\"");
-    for (const char *name : {"", "A", "a_b", "-a", "a/b", "..", "owner", "consoles",
-                             "a234567890123456789012345678901x"}) {
-        EXPECT_EQ(refusal(fmt::format("schema = 1\n[[vm]]\nname = \"{}\"\nkernel = \"debian:amd64\"\n", name))
-                      .substr(0, 18),
-                  "machine.toml:3:8: ")
+    for (const char *name :
+         {"", "A", "a_b", "-a", "a/b", "..", "owner", "consoles", "a234567890123456789012345678901x"}) {
+        EXPECT_EQ(
+            refusal(fmt::format("schema = 1\n[[vm]]\nname = \"{}\"\nkernel = \"debian:amd64\"\n", name)).substr(0, 18),
+            "machine.toml:3:8: ")
             << name;
     }
     EXPECT_EQ(refusal("schema = 1\n[[vm]]\nname = \"a\"\nkernel = \"debian:amd64\"\n[[vm]]\nname = \"a\"\n"),
@@ -141,9 +144,10 @@ TEST_F(MachineFile, WantsAtLeastOneVmAndAtMostTheTableHolds)
 TEST_F(MachineFile, RefusesMoreVmsThanCores)
 {
     const std::string vms(kTwoVms.substr(11));
-    EXPECT_EQ(refusal("schema = 1\n[machine]\ncores = 2\n" + vms),
-              "machine.toml:3:9: 2 VMs need 3 cores, one each and core 0 for the hypervisor, but cores = 2; raise cores or "
-              "remove VMs");
+    EXPECT_EQ(
+        refusal("schema = 1\n[machine]\ncores = 2\n" + vms),
+        "machine.toml:3:9: 2 VMs need 3 cores, one each and core 0 for the hypervisor, but cores = 2; raise cores or "
+        "remove VMs");
     EXPECT_EQ(refusal("schema = 1\n[machine]\ncores = 65\n" + vms), "machine.toml:3:9: cores = 65 is outside 2 to 64");
     EXPECT_EQ(build_.machine("schema = 1\n[machine]\ncores = 8\n" + vms).cores, 8u);
 }
@@ -151,7 +155,8 @@ TEST_F(MachineFile, RefusesMoreVmsThanCores)
 TEST_F(MachineFile, RefusesMemoryThatIsNoSizeOrTooSmall)
 {
     for (const char *size : {"", "M", "384", "384MB", "-1M", "1.5G", "384m", "99999999M"}) {
-        EXPECT_NE(refusal(vm_with(fmt::format("memory = \"{}\"", size))).find("is not a size"), std::string::npos) << size;
+        EXPECT_NE(refusal(vm_with(fmt::format("memory = \"{}\"", size))).find("is not a size"), std::string::npos)
+            << size;
     }
     EXPECT_EQ(refusal(vm_with("memory = \"128M\"")), "machine.toml:5:10: memory \"128M\" is outside 256M to 2048M");
     EXPECT_EQ(refusal(vm_with("memory = \"3G\"")), "machine.toml:5:10: memory \"3G\" is outside 256M to 2048M");
@@ -169,8 +174,9 @@ name = "b"
 kernel = "debian:amd64"
 base = 0x117e00000
 )";
-    EXPECT_EQ(refusal(text), "machine.toml:9:8: the memory of VM \"b\" (0x117e00000 to 0x12fe00000) overlaps that of VM "
-                             "\"a\" (0x100000000 to 0x118000000); move it, or leave base out");
+    EXPECT_EQ(refusal(text),
+              "machine.toml:9:8: the memory of VM \"b\" (0x117e00000 to 0x12fe00000) overlaps that of VM "
+              "\"a\" (0x100000000 to 0x118000000); move it, or leave base out");
     EXPECT_EQ(refusal(vm_with("base = 0x1000")).substr(0, 31), "machine.toml:5:8: base 0x1000 m");
     EXPECT_EQ(refusal(vm_with("base = 0x100001000")).substr(0, 17), "machine.toml:5:8:");
 }
@@ -180,9 +186,10 @@ TEST_F(MachineFile, NamesAMissingFile)
     EXPECT_EQ(refusal("schema = 1\n[[vm]]\nname = \"a\"\nkernel = \"no/such\"\n", Exit::kEnvironment),
               "machine.toml:4:10: cannot read the kernel no/such: there is no such file; correct kernel in the machine "
               "file");
-    EXPECT_EQ(refusal("schema = 1\n[[vm]]\nname = \"a\"\nkernel = \"images\"\n", Exit::kEnvironment),
-              "machine.toml:4:10: cannot read the kernel images: it is not a regular file; correct kernel in the machine "
-              "file");
+    EXPECT_EQ(
+        refusal("schema = 1\n[[vm]]\nname = \"a\"\nkernel = \"images\"\n", Exit::kEnvironment),
+        "machine.toml:4:10: cannot read the kernel images: it is not a regular file; correct kernel in the machine "
+        "file");
     EXPECT_NE(refusal("schema = 1\n[[vm]]\nname = \"a\"\nkernel = \"debian:arm64\"\n", Exit::kEnvironment)
                   .find("images/arm64/vmlinuz"),
               std::string::npos);
@@ -220,7 +227,8 @@ TEST_F(MachineFile, IsAUsageErrorWhenItIsNotThere)
 TEST_F(MachineFile, ExamplesAreRight)
 {
     for (const char *name : {"one-vm", "two-vms", "four-vms"}) {
-        const std::filesystem::path file = std::filesystem::path(BANYAN_SOURCE_DIR) / "docs/examples" / (name + std::string(".toml"));
+        const std::filesystem::path file =
+            std::filesystem::path(BANYAN_SOURCE_DIR) / "docs/examples" / (name + std::string(".toml"));
         const auto machine = read_machine(file, build_.places());
         EXPECT_TRUE(machine) << (machine ? "" : machine.error().text);
     }

@@ -10,7 +10,10 @@ namespace {
 
 using Bytes = std::vector<std::uint8_t>;
 
-Bytes text(std::string_view s) { return {s.begin(), s.end()}; }
+Bytes text(std::string_view s)
+{
+    return {s.begin(), s.end()};
+}
 
 TEST(Crc32, IsThatOfIeee)
 {

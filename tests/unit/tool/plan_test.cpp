@@ -132,7 +132,8 @@ TEST_F(PlanOfTwo, EveryPlacementNamesAModuleAndFilesAreSharedOnce)
         EXPECT_TRUE(names.insert(module.name).second) << module.name;
         EXPECT_LT(module.name.size(), mgmt::kModuleName);
     }
-    EXPECT_EQ(plan_.modules.size(), 1u + 1u + 2u * 2u + 2u * 3u) << "stage 0, loader, two kernels and initrds, three each";
+    EXPECT_EQ(plan_.modules.size(), 1u + 1u + 2u * 2u + 2u * 3u)
+        << "stage 0, loader, two kernels and initrds, three each";
     for (const VmPlan &vm : plan_.vms) {
         EXPECT_EQ(vm.placements.size(), 7u);
         for (const mgmt::Placement &placement : vm.placements) {
@@ -224,7 +225,8 @@ TEST(References, AreTheMeasuredItemsInTheirOrder)
         pcrs.push_back(item.pcr);
         EXPECT_EQ(item.event_type, item.text == "SKINIT" ? 0x502u : 0x0Du);
     }
-    EXPECT_EQ(texts, (std::vector<std::string>{"SKINIT", "kernel", "initrd", "command line", "boot info", "acpi tables"}));
+    EXPECT_EQ(texts,
+              (std::vector<std::string>{"SKINIT", "kernel", "initrd", "command line", "boot info", "acpi tables"}));
     EXPECT_EQ(pcrs, (std::vector<unsigned>{17, 17, 17, 17, 18, 18}));
     const std::string_view line = "quiet";
     EXPECT_EQ(beta.items[3].digests,

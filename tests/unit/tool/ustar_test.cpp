@@ -41,7 +41,10 @@ Bytes archive_of(const std::vector<Member> &members)
         std::snprintf(h + 124, 12, "%011zo", m.content.size());
         h[156] = m.type;
         std::memcpy(h + 157, m.link.data(), m.link.size());
-        std::memcpy(h + 257, "ustar\0" "00", 8);
+        std::memcpy(h + 257,
+                    "ustar\0"
+                    "00",
+                    8);
         std::memcpy(h + 345, m.prefix.data(), m.prefix.size());
         sum_up(header.data());
         out.insert(out.end(), header.begin(), header.end());
@@ -54,7 +57,10 @@ Bytes archive_of(const std::vector<Member> &members)
 
 const std::set<std::string, std::less<>> kAllowed{"ak.pem", "quote.msg"};
 
-auto read(const Bytes &archive, std::size_t most = 4096) { return read_ustar(archive, kAllowed, most); }
+auto read(const Bytes &archive, std::size_t most = 4096)
+{
+    return read_ustar(archive, kAllowed, most);
+}
 
 TEST(Ustar, TakesNamedFiles)
 {
