@@ -178,29 +178,31 @@ BANYAN_SELFTEST(a_sibling_that_waits_starts_after_the_launch_with_gif_clear)
 // block's may run in the domain from then on: the domain ends, or the sibling stays where it is.
 BANYAN_SELFTEST(a_sipi_sent_before_skinit_starts_no_core_beside_the_block)
 {
-    Domain d(
-        1,
-        [](u64) {
-            make_block(kSlb, 0x200);
-            static const u8 code[] = {0x2E, 0xFF, 0x06, 0x80, 0x00, 0xEB, 0xF9}; // 1: incw %cs:0x80; jmp 1b
-            for (u32 i = 0; i < sizeof code; ++i) {
-                write<u8>(0x9000 + i, code[i]);
-            }
-            write<u16>(0x9080, 0);
-            lapic::set(lapic::kIcrHigh, 2u << 24);
-            lapic::set(lapic::kIcrLow, lapic::kStartup | lapic::kAssert | 0x09);
-            launch();
-            spin(20 * kMillisecond);
-            guest::result(0, read<u16>(0x9080));
-        },
-        0, 1u << 1 | 1u << 2);
-    d.start();
-    d.wait();
-    const dt::EndReason why = d.reason();
-    d.remove();
-    if (why != dt::EndReason::kSibling) {
-        BANYAN_EXPECT_EQ(why, dt::EndReason::kPoweroff);
-        BANYAN_EXPECT_EQ(d.result(0), 0);
+    for (u32 life = 0; life < 10; ++life) { // whether the SIPI is taken before or after the check is a race
+        Domain d(
+            1,
+            [](u64) {
+                make_block(kSlb, 0x200);
+                static const u8 code[] = {0x2E, 0xFF, 0x06, 0x80, 0x00, 0xEB, 0xF9}; // 1: incw %cs:0x80; jmp 1b
+                for (u32 i = 0; i < sizeof code; ++i) {
+                    write<u8>(0x9000 + i, code[i]);
+                }
+                write<u16>(0x9080, 0);
+                lapic::set(lapic::kIcrHigh, 2u << 24);
+                lapic::set(lapic::kIcrLow, lapic::kStartup | lapic::kAssert | 0x09);
+                launch();
+                spin(20 * kMillisecond);
+                guest::result(0, read<u16>(0x9080));
+            },
+            0, 1u << 1 | 1u << 2);
+        d.start();
+        d.wait();
+        const dt::EndReason why = d.reason();
+        d.remove();
+        if (why != dt::EndReason::kSibling) {
+            BANYAN_EXPECT_EQ(why, dt::EndReason::kPoweroff);
+            BANYAN_EXPECT_EQ(d.result(0), 0);
+        }
     }
 }
 
