@@ -20,7 +20,7 @@ namespace banyan::agent {
 namespace {
 
 constexpr const char *kPortName = "banyan.evidence";
-constexpr unsigned kPortTimeoutMs = 30000;
+constexpr unsigned kPortTimeoutMs = 120'000;
 constexpr std::size_t kMaxLine = 512;
 
 void say(const std::string &line)

@@ -57,7 +57,7 @@ def qemu_args(*args):
 
 
 # No transfer time, and virtual time that counts instructions: what is left is how launches wait for each other.
-ICOUNT = qemu_args("-icount", "shift=1,sleep=off", "-global", "banyan-vtpm.hash-rate=0")
+ICOUNT = qemu_args("-icount", "shift=1", "-global", "banyan-vtpm.hash-rate=0")
 SERIAL = qemu_args("-global", "banyan-domains.launch-arbiter=serial")
 
 

@@ -10,6 +10,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
+#include "qemu/units.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
@@ -25,6 +26,7 @@
 #include "hw/i386/x86.h"
 #include "hw/pci/pci.h"
 #include "hw/qdev-properties.h"
+#include "migration/blocker.h"
 #include "qom/object.h"
 #include "system/cpu-timers.h"
 #include "system/reset.h"
@@ -163,31 +165,27 @@ static int op_window_closed(void *opaque, uint32_t domain)
     return banyan_dma_window_closed(domain);
 }
 
+uint64_t banyan_ram_offset(uint64_t hpa)
+{
+    X86MachineState *machine = X86_MACHINE(qdev_get_machine());
+
+    return hpa < 4 * GiB ? hpa : hpa - 4 * GiB + machine->below_4g_mem_size;
+}
+
+/* From the RAM itself: what software laid over it in the map has no say. */
 static void op_scrub(void *opaque, uint64_t hpa, uint64_t size)
 {
-    while (size) {
-        MemoryRegionSection section =
-            memory_region_find(get_system_memory(), hpa, size);
-        uint64_t length = int128_get64(section.size);
-        RAMBlock *block;
-        uint64_t offset;
+    MemoryRegion *ram = current_machine->ram;
+    RAMBlock *block = ram->ram_block;
+    uint64_t offset = banyan_ram_offset(hpa);
 
-        if (!section.mr || !memory_region_is_ram(section.mr) || !length) {
-            error_report("banyan: 0x%" PRIx64 " is not RAM: not scrubbed", hpa);
-            return;
-        }
-        block = section.mr->ram_block;
-        offset = section.offset_within_region;
-        tb_invalidate_phys_range(block->offset + offset,
-                                 block->offset + offset + length - 1);
-        if (ram_block_discard_range(block, offset, length)) {
-            memset(block->host + offset, 0, length);
-        }
-        memory_region_set_dirty(section.mr, offset, length);
-        memory_region_unref(section.mr);
-        hpa += length;
-        size -= length;
+    assert(offset + size <= memory_region_size(ram));
+    tb_invalidate_phys_range(block->offset + offset,
+                             block->offset + offset + size - 1);
+    if (ram_block_discard_range(block, offset, size)) {
+        memset(block->host + offset, 0, size);
     }
+    memory_region_set_dirty(ram, offset, size);
 }
 
 static void op_sha384(void *opaque, const void *data, size_t size,
@@ -233,8 +231,13 @@ static void op_window(void *opaque, uint32_t domain, uint64_t slb, int closed)
 
 static int op_drained(void *opaque, uint32_t domain)
 {
-    /* Certified as insecure:dma-drain until requests in flight are waited for. */
-    return 1;
+    /*
+     * Certified as insecure:dma-drain until requests in flight are waited for.
+     * The bus of an instance that is not up yet holds the transfer.
+     */
+    return !chip->vtpm ||
+           banyan_vtpm_instance_state(chip->vtpm, instance_of(domain))
+               != BANYAN_VTPM_STARTING;
 }
 
 /* Where the block lies, if it is all RAM of the domain. */
@@ -250,8 +253,8 @@ static bool slb_address(uint32_t domain, uint64_t slb, uint64_t *hpa)
     section = memory_region_find(get_system_memory(), slb, BANYAN_SLB_SIZE);
     ram = section.mr && memory_region_is_ram(section.mr) &&
           !section.readonly && int128_get64(section.size) == BANYAN_SLB_SIZE &&
-          banyan_domains_translate(chip->domains, 0, slb, hpa)
-              == BANYAN_REACH_RAM;
+          banyan_domains_ram(chip->domains, 0, slb, BANYAN_SLB_SIZE, hpa)
+              == BANYAN_OK;
     if (section.mr) {
         memory_region_unref(section.mr);
     }
@@ -462,7 +465,8 @@ BanyanChip *banyan_chip(void)
     memory_region_init_io(&black_hole, NULL, &black_hole_ops, NULL,
                           "banyan-black-hole", BANYAN_BLACK_HOLE_SIZE);
     memory_region_add_subregion_overlap(get_system_memory(),
-                                        BANYAN_BLACK_HOLE_BASE, &black_hole, 1);
+                                        BANYAN_BLACK_HOLE_BASE, &black_hole,
+                                        BANYAN_PINNED);
     chip->dma_filtered = banyan_dma_init(chip);
     chip_make_launch(&error_abort);
     qemu_register_reset(chip_reset, NULL);
@@ -474,6 +478,11 @@ static bool machine_suits(Error **errp)
 {
     if (!object_dynamic_cast(qdev_get_machine(), TYPE_X86_MACHINE)) {
         error_setg(errp, "this device needs an x86 PC, for example -M q35");
+        return false;
+    }
+    if (!current_machine->ram || !current_machine->ram->ram_block) {
+        error_setg(errp, "this device needs one plain RAM backend, not NUMA "
+                   "nodes with their own");
         return false;
     }
     if (!tcg_enabled()) {
@@ -493,6 +502,7 @@ struct BanyanVtpmState {
     DeviceState parent_obj;
 
     MemoryRegion window;
+    Error *blocker;
     char *engine;
     char *platform;
     uint32_t instances;
@@ -537,8 +547,8 @@ static const MemoryRegionOps vtpm_ops = {
     .read_with_attrs = vtpm_read,
     .write_with_attrs = vtpm_write,
     .endianness = DEVICE_LITTLE_ENDIAN,
-    .valid = { .min_access_size = 1, .max_access_size = 8 },
-    .impl = { .min_access_size = 1, .max_access_size = 8 },
+    .valid = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+    .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
 };
 
 static void vtpm_event(void *opaque, uint32_t instance, const char *kind,
@@ -585,6 +595,10 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
         free(error);
         return;
     }
+    error_setg(&s->blocker, "the vTPM's instances cannot be saved");
+    if (migrate_add_blocker(&s->blocker, errp) < 0) {
+        return;
+    }
     chip->hash_rate = s->hash_rate;
     if (!s->platform) {
         banyan_domains_set_insecure(chip->domains,
@@ -598,7 +612,8 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
     /* One window serves many cores at once; instances have their own locks. */
     s->window.disable_reentrancy_guard = true;
     memory_region_add_subregion_overlap(get_system_memory(), BANYAN_VTPM_BASE,
-                                        &s->window, 1);
+                                        &s->window,
+                                        BANYAN_PINNED);
 }
 
 static void vtpm_unrealize(DeviceState *dev)
@@ -667,6 +682,8 @@ struct BanyanDomainsState {
     MemoryRegion own;
     MemoryRegion control;
     char *launch_arbiter;
+    Error *blocker;
+    Notifier init_done;
 };
 
 static uint64_t table_read(enum banyan_domains_window window, hwaddr addr,
@@ -720,6 +737,28 @@ static MemTxResult control_write(void *opaque, hwaddr addr, uint64_t data,
     return MEMTX_OK;
 }
 
+/* Masters that no PCI filter sees, and IOMMUs that would take its place. */
+static void refuse_unfiltered(Notifier *notifier, void *data)
+{
+    static const char *const refused[] = {
+        "virtio-balloon-device", "virtio-mem", "virtio-iommu-device",
+        "intel-iommu", "amd-iommu", "isa-fdc", "sb16", "cs4231a", "vmgenid",
+    };
+    unsigned i;
+
+    for (i = 0; i < ARRAY_SIZE(refused); i++) {
+        bool ambiguous = false;
+
+        if (object_class_by_name(refused[i]) &&
+            (object_resolve_path_type("", refused[i], &ambiguous) ||
+             ambiguous)) {
+            error_report("banyan-domains: %s reaches memory around the DMA "
+                         "filter; take it off this machine", refused[i]);
+            exit(1);
+        }
+    }
+}
+
 static const MemoryRegionOps own_ops = {
     .read_with_attrs = own_read,
     .write_with_attrs = own_write,
@@ -759,6 +798,18 @@ static void domains_realize(DeviceState *dev, Error **errp)
                    "example -M q35: their devices' DMA is filtered there");
         return;
     }
+    if (x86_machine_is_smm_enabled(X86_MACHINE(qdev_get_machine()))) {
+        error_setg(errp, "domains have no system management mode: add "
+                   "smm=off to -M");
+        return;
+    }
+    error_setg(&s->blocker, "the domain table cannot be saved: a domain's "
+               "launch belongs to this machine");
+    if (migrate_add_blocker(&s->blocker, errp) < 0) {
+        return;
+    }
+    s->init_done.notify = refuse_unfiltered;
+    qemu_add_machine_init_done_notifier(&s->init_done);
     banyan_virtual_tsc = true;
     chip->serial_launch = serial;
     if (serial) {
@@ -776,9 +827,11 @@ static void domains_realize(DeviceState *dev, Error **errp)
     s->own.disable_reentrancy_guard = true;
     s->control.disable_reentrancy_guard = true;
     memory_region_add_subregion_overlap(get_system_memory(), BANYAN_OWN_BASE,
-                                        &s->own, 1);
+                                        &s->own,
+                                        BANYAN_PINNED);
     memory_region_add_subregion_overlap(get_system_memory(),
-                                        BANYAN_CONTROL_BASE, &s->control, 1);
+                                        BANYAN_CONTROL_BASE, &s->control,
+                                        BANYAN_PINNED);
 }
 
 static char *domains_get_report(Object *obj, Error **errp)

@@ -199,9 +199,15 @@ static G_NORETURN void leave_parked(CPUX86State *env)
     cpu_loop_exit(cs);
 }
 
+static void nothing(CPUState *cs, run_on_cpu_data data)
+{
+}
+
 G_NORETURN void banyan_cpu_vmrun(CPUX86State *env, uint64_t vmcb,
                                  int next_eip_addend)
 {
+    /* Flushes that a seal has queued on any core happen before this enters. */
+    async_safe_run_on_cpu(env_cpu(env), nothing, RUN_ON_CPU_NULL);
     env->domain.vmcb = vmcb;
     env->eip += next_eip_addend;
     bql_lock();
@@ -227,6 +233,12 @@ void banyan_cpu_shutdown(CPUX86State *env, uintptr_t retaddr)
     leave_parked(env);
 }
 
+bool banyan_waits_for_sipi(X86CPU *cpu)
+{
+    return banyan_enabled && cpu->apic_state &&
+           APIC_COMMON(cpu->apic_state)->wait_for_sipi;
+}
+
 /* The cores of this core's world, besides itself, that do not wait for SIPI. */
 static bool siblings_wait(X86CPU *cpu)
 {
@@ -235,9 +247,11 @@ static bool siblings_wait(X86CPU *cpu)
     CPU_FOREACH(cs) {
         X86CPU *other = X86_CPU(cs);
 
+        /* A SIPI that it is about to take counts as running. */
         if (other != cpu &&
             other->env.domain.active == cpu->env.domain.active &&
-            !APIC_COMMON(other->apic_state)->wait_for_sipi) {
+            (!APIC_COMMON(other->apic_state)->wait_for_sipi ||
+             (cs->interrupt_request & CPU_INTERRUPT_SIPI))) {
             return false;
         }
     }
@@ -300,9 +314,10 @@ static void flat_protected_mode(CPUX86State *env)
     cpu_x86_update_cr4(env, 0);
     cpu_x86_update_cr3(env, 0);
     cpu_load_efer(env, 0);
-    env->eflags = 2;
-    env->hflags &= ~(HF_INHIBIT_IRQ_MASK | HF_TF_MASK | HF_VM_MASK |
-                     HF_IOPL_MASK | HF_RF_MASK);
+    env->eflags = 0;
+    cpu_load_eflags(env, 2, ~(CC_O | CC_S | CC_Z | CC_A | CC_P | CC_C |
+                              DF_MASK));
+    env->hflags &= ~HF_INHIBIT_IRQ_MASK;
     cpu_x86_load_seg_cache(env, R_CS, 0x08, 0, 0xffffffff, FLAT_CODE);
     cpu_x86_load_seg_cache(env, R_SS, 0x10, 0, 0xffffffff, FLAT_DATA);
 }
@@ -367,10 +382,17 @@ static void fresh_core(X86CPU *cpu)
 {
     CPUState *cs = CPU(cpu);
 
+    APICCommonState *apic = APIC_COMMON(cpu->apic_state);
+
     cpu_x86_update_dr7(&cpu->env, DR7_FIXED_1);
     cpu_reset(cs);
     apic_init_reset(cpu->apic_state);
-    APIC_COMMON(cpu->apic_state)->wait_for_sipi = 0;
+    apic->wait_for_sipi = 0;
+    apic->id = apic->initial_apic_id;
+    apic->vapic_paddr = 0;
+    apic->apicbase = (apic->apicbase & MSR_IA32_APICBASE_BSP) |
+                     APIC_DEFAULT_ADDRESS | MSR_IA32_APICBASE_ENABLE;
+    cpu->env.domain.sipi_launched = false;
     cs->halted = 0;
 }
 
@@ -388,6 +410,7 @@ static void enter_domain(X86CPU *cpu)
     trace_banyan_domain_enter(cpu->apic_id, domain, entry.eip, rc);
     if (rc) {
         env->hflags2 &= ~HF2_GIF_MASK;
+        /* This memory is the host's, or the store is lost. */
         x86_stq_phys(cs, env->domain.vmcb +
                      offsetof(struct vmcb, control.exit_code), SVM_EXIT_ERR);
         return;
@@ -472,6 +495,9 @@ void banyan_cpu_event(X86CPU *cpu)
         enter_domain(cpu);
     } else if (events & BANYAN_EVENT_SLB) {
         enter_slb(cpu);
+    }
+    if (CPU(cpu)->halted) { /* an application core: it waits for SIPI */
+        qatomic_set(&CPU(cpu)->exit_request, true);
     }
 }
 

@@ -10,11 +10,14 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/units.h"
 #include "qapi/error.h"
 #include "cpu.h"
 #include "exec/address-spaces.h"
+#include "hw/boards.h"
 #include "hw/i386/apic.h"
 #include "hw/i386/apic-msidef.h"
+#include "hw/i386/x86.h"
 #include "hw/nvram/fw_cfg.h"
 #include "hw/pci/pci.h"
 #include "hw/pci/pci_bridge.h"
@@ -38,6 +41,7 @@ typedef struct DomainView {
     MemoryRegion msi;
     MemoryRegion window; /* over all: the closed launch window */
     MemoryRegion hole[MAX_RANGES]; /* the same RAM, closed to the host */
+    MemoryRegion pin[MAX_RANGES];  /* the same RAM, over what could cover it */
     bool window_closed;
 } DomainView;
 
@@ -45,6 +49,8 @@ typedef struct DomainView {
 typedef struct PortView {
     PCIDevice *port;
     uint32_t owner;
+    bool live;  /* the owner's RAM can be reached */
+    bool owned; /* a domain had it: nothing it began may end in the host */
     MemoryRegion root;
     MemoryRegion host;
     MemoryRegion domain[BANYAN_MAX_DOMAINS + 1];
@@ -54,6 +60,10 @@ typedef struct PortView {
 static BanyanChip *dma_chip;
 static DomainView view[BANYAN_MAX_DOMAINS + 1]; /* [0]: the host's */
 static AddressSpace host_as;
+static AddressSpace processor_as; /* as host_as, without the launch window */
+static MemoryRegion host_root;
+static MemoryRegion host_ram[2]; /* below and above 4 GiB */
+static MemoryRegion host_msi;
 static PortView *ports[PCI_DEVFN_MAX];
 
 static unsigned number_of(void *opaque)
@@ -173,6 +183,19 @@ static bool config_allowed(PCIDevice *pci_dev)
     return asks == owner;
 }
 
+/* INTx ends at the host's interrupt controllers: a domain's devices use MSI. */
+static bool intx_allowed(PCIDevice *pci_dev)
+{
+    PCIDevice *port = root_port_of(pci_get_bus(pci_dev));
+
+    if (port && banyan_domains_of_root_port(dma_chip->domains, port->devfn)) {
+        banyan_deny_interrupt(banyan_domains_of_root_port(dma_chip->domains,
+                                                          port->devfn));
+        return false;
+    }
+    return true;
+}
+
 static const PCIIOMMUOps dma_ops = {
     .get_address_space = dma_address_space,
 };
@@ -188,11 +211,19 @@ void banyan_dma_update(void)
         if (p) {
             uint32_t owner = banyan_domains_of_root_port(dma_chip->domains,
                                                          devfn);
+            uint64_t gpa, hpa, size;
+            bool live = owner &&
+                        !banyan_domains_range(dma_chip->domains, owner, 0,
+                                              &gpa, &hpa, &size) &&
+                        !banyan_domains_ram(dma_chip->domains, owner, gpa,
+                                            TARGET_PAGE_SIZE, &hpa);
 
-            if (p->owner != owner) {
+            if (p->owner != owner || p->live != live) {
                 bus_cold_reset(BUS(pci_bridge_get_sec_bus(
                     PCI_BRIDGE(p->port))));
                 p->owner = owner;
+                p->live = live;
+                p->owned |= owner != 0;
             }
         }
     }
@@ -211,10 +242,16 @@ void banyan_dma_update(void)
                 used && banyan_domains_ram(dma_chip->domains, d, gpa, size,
                                            &hpa) == BANYAN_OK);
             memory_region_set_enabled(&view[d].hole[i], used);
+            memory_region_set_enabled(&view[d].pin[i], used);
             if (used) {
                 memory_region_set_size(&view[d].range[i], size);
-                memory_region_set_alias_offset(&view[d].range[i], hpa);
+                memory_region_set_alias_offset(&view[d].range[i],
+                                               banyan_ram_offset(hpa));
                 memory_region_set_address(&view[d].range[i], gpa);
+                memory_region_set_size(&view[d].pin[i], size);
+                memory_region_set_alias_offset(&view[d].pin[i],
+                                               banyan_ram_offset(hpa));
+                memory_region_set_address(&view[d].pin[i], hpa);
                 memory_region_set_size(&view[d].hole[i], size);
                 memory_region_set_address(&view[d].hole[i], hpa);
             }
@@ -224,7 +261,8 @@ void banyan_dma_update(void)
         if (ports[devfn]) {
             uint32_t owner = ports[devfn]->owner;
 
-            memory_region_set_enabled(&ports[devfn]->host, owner == 0);
+            memory_region_set_enabled(&ports[devfn]->host,
+                                      owner == 0 && !ports[devfn]->owned);
             for (d = 1; d <= BANYAN_MAX_DOMAINS; d++) {
                 memory_region_set_enabled(&ports[devfn]->domain[d],
                                           d == owner);
@@ -232,6 +270,11 @@ void banyan_dma_update(void)
         }
     }
     memory_region_transaction_commit();
+}
+
+AddressSpace *banyan_host_memory(CPUState *cs, MemTxAttrs attrs)
+{
+    return banyan_enabled ? &processor_as : cpu_addressspace(cs, attrs);
 }
 
 void banyan_dma_window(uint32_t domain, uint64_t slb, bool closed)
@@ -269,7 +312,7 @@ static void view_init(DomainView *v, unsigned domain)
     memory_region_add_subregion_overlap(&v->root, 0, &v->window, 10);
     if (domain == 0) {
         memory_region_init_alias(&v->range[0], NULL, "banyan-dma-system",
-                                 get_system_memory(), 0, UINT64_MAX);
+                                 &host_root, 0, UINT64_MAX);
         memory_region_add_subregion(&v->root, 0, &v->range[0]);
         return;
     }
@@ -283,15 +326,46 @@ static void view_init(DomainView *v, unsigned domain)
                                         &v->msi, 1);
     for (i = 0; i < MAX_RANGES; i++) {
         memory_region_init_alias(&v->range[i], NULL, "banyan-dma-ram",
-                                 get_system_memory(), 0, TARGET_PAGE_SIZE);
+                                 current_machine->ram, 0, TARGET_PAGE_SIZE);
         memory_region_set_enabled(&v->range[i], false);
         memory_region_add_subregion(&v->root, 0, &v->range[i]);
         /* A domain's RAM is a hole in what the host's devices see. */
         memory_region_init_io(&v->hole[i], NULL, &denied_ops, (void *)0,
                               "banyan-dma-hole", TARGET_PAGE_SIZE);
         memory_region_set_enabled(&v->hole[i], false);
-        memory_region_add_subregion_overlap(&view[0].root, 0, &v->hole[i], 5);
+        memory_region_add_subregion_overlap(&host_root, 0, &v->hole[i], 5);
+        memory_region_init_alias(&v->pin[i], NULL, "banyan-pin",
+                                 current_machine->ram, 0, TARGET_PAGE_SIZE);
+        memory_region_set_enabled(&v->pin[i], false);
+        memory_region_add_subregion_overlap(get_system_memory(), 0,
+                                            &v->pin[i], BANYAN_PINNED);
     }
+}
+
+/* The host's masters reach RAM and the local APICs' messages. */
+static void host_init(void)
+{
+    X86MachineState *machine = X86_MACHINE(qdev_get_machine());
+    uint64_t low = machine->below_4g_mem_size;
+
+    memory_region_init(&host_root, NULL, "banyan-host", UINT64_MAX);
+    memory_region_init_io(&view[0].nothing, NULL, &denied_ops, (void *)0,
+                          "banyan-host-nothing", UINT64_MAX);
+    memory_region_add_subregion_overlap(&host_root, 0, &view[0].nothing, -1);
+    memory_region_init_alias(&host_ram[0], NULL, "banyan-host-low",
+                             current_machine->ram, 0, low);
+    memory_region_add_subregion(&host_root, 0, &host_ram[0]);
+    if (machine->above_4g_mem_size) {
+        memory_region_init_alias(&host_ram[1], NULL, "banyan-host-high",
+                                 current_machine->ram, low,
+                                 machine->above_4g_mem_size);
+        memory_region_add_subregion(&host_root, 4 * GiB, &host_ram[1]);
+    }
+    memory_region_init_alias(&host_msi, NULL, "banyan-host-msi",
+                             get_system_memory(), APIC_DEFAULT_ADDRESS,
+                             MSI_SIZE);
+    memory_region_add_subregion(&host_root, APIC_DEFAULT_ADDRESS, &host_msi);
+    address_space_init(&processor_as, &host_root, "banyan-processor");
 }
 
 bool banyan_dma_init(BanyanChip *chip)
@@ -301,6 +375,7 @@ bool banyan_dma_init(BanyanChip *chip)
     unsigned d;
 
     dma_chip = chip;
+    host_init();
     for (d = 0; d <= BANYAN_MAX_DOMAINS; d++) {
         view_init(&view[d], d);
     }
@@ -308,6 +383,7 @@ bool banyan_dma_init(BanyanChip *chip)
     if (host) {
         pci_setup_iommu(PCI_HOST_BRIDGE(host)->bus, &dma_ops, NULL);
         pci_host_config_filter = config_allowed;
+        pci_intx_filter = intx_allowed;
     }
     if (fw_cfg) {
         fw_cfg->dma_as = &host_as;

@@ -23,6 +23,8 @@
 #define BANYAN_MSR_DOMAIN 0xC0010F00u
 #define BANYAN_VMEXIT_STOP 0x0BAD0001ULL
 #define BANYAN_SLB_SIZE 0x10000u
+/* Above whatever registers of the chip set can move: RCRB, ECAM, LAPIC. */
+#define BANYAN_PINNED 0x2000
 
 typedef struct BanyanChip {
     struct banyan_domains *domains;
@@ -38,6 +40,8 @@ typedef struct BanyanChip {
 BanyanChip *banyan_chip(void);
 /* Commits core to a launch; negative: refused. BQL. */
 banyan_status banyan_chip_skinit(X86CPU *cpu, uint32_t slb);
+/* Where physical address hpa lies in the machine's RAM. */
+uint64_t banyan_ram_offset(uint64_t hpa);
 /* The core whose APIC id is core, or NULL. */
 X86CPU *banyan_core(uint32_t core);
 /* Drops what a core knows of domains, at machine reset. */

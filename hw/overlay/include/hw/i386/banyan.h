@@ -13,8 +13,17 @@ extern bool banyan_enabled;
 /* The TSC counts QEMU_CLOCK_VIRTUAL: 1 GHz, the same on every core. */
 extern bool banyan_virtual_tsc;
 
+/* The core waits for SIPI and takes nothing but that or another INIT. */
+bool banyan_waits_for_sipi(X86CPU *cpu);
+
 /* Where a core's access to physical address addr really goes. */
 hwaddr banyan_second_stage(CPUX86State *env, hwaddr addr);
+
+/*
+ * Physical memory as the processor's own structures see it (VMCB, host save
+ * area, permission maps): the host's, without what belongs to a domain.
+ */
+AddressSpace *banyan_host_memory(CPUState *cs, MemTxAttrs attrs);
 
 /*
  * A port access by a domain. True: it is denied, and a read gives *data.
