@@ -353,7 +353,7 @@ BANYAN_SELFTEST(the_host_cannot_measure_a_closed_domains_ram)
     for (u32 core = 2; core < 4; ++core) { // all cores of the host wait; the domain's does not count
         lapic::send(core, lapic::kInit | lapic::kAssert);
     }
-    spin(20 * kMillisecond);
+    (void)ask("sleep ", 100u);
     const Fault fault = attempt([] { launch_now(static_cast<u32>(slice(1))); });
     asm volatile("cld");
     BANYAN_EXPECT(fault.is(kGp));
