@@ -166,9 +166,10 @@ static AddressSpace *dma_address_space(PCIBus *bus, void *opaque, int devfn)
 
 /*
  * Functions behind an owned root port are configured by the owner's cores
- * alone; the port itself by nobody until the domain is deleted.
+ * alone; the port itself, which the host may look at, by nobody until the
+ * domain is deleted.
  */
-static bool config_allowed(PCIDevice *pci_dev)
+static bool config_allowed(PCIDevice *pci_dev, bool write)
 {
     PCIDevice *port = root_port_of(pci_get_bus(pci_dev));
     unsigned asks = current_cpu ? X86_CPU(current_cpu)->env.domain.active : 0;
@@ -176,8 +177,8 @@ static bool config_allowed(PCIDevice *pci_dev)
 
     if (!port) {
         return asks == 0 &&
-               banyan_domains_of_root_port(dma_chip->domains,
-                                           pci_dev->devfn) == 0;
+               (!write || banyan_domains_of_root_port(dma_chip->domains,
+                                           pci_dev->devfn) == 0);
     }
     owner = banyan_domains_of_root_port(dma_chip->domains, port->devfn);
     return asks == owner;
