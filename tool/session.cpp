@@ -362,6 +362,18 @@ void Session::give_up(Vm &vm, Exit exit, std::string why)
     progress_.step(fmt::format("{}: failed", vm.name()));
 }
 
+/// Gives up a VM that still runs: nothing good can come of it any more.
+void Session::dismiss(Vm &vm, std::string why)
+{
+    give_up(vm, Exit::kVmFailed, std::move(why));
+    // It may have ended a moment ago; a hypervisor in trouble is found at the next turn.
+    const auto stopped = request(vm.phase, mgmt::Type::kStop, bytes_of_struct(mgmt::DomainRequest{vm.plan.domain, 0}),
+                                 fmt::format("stop VM \"{}\"", vm.name()));
+    if (stopped) {
+        vm.result.ended = "stopped";
+    }
+}
+
 Outcome<void> Session::create(Vm &vm)
 {
     mgmt::CreateRequest wish{};
@@ -413,7 +425,9 @@ Outcome<void> Session::start(const std::vector<Vm *> &vms)
 
 Outcome<void> Session::poll_status()
 {
-    auto payload = request(Phase::kLaunch, mgmt::Type::kStatus, {}, "report the VMs' states");
+    const auto alive = std::find_if(vms_.begin(), vms_.end(), [](const auto &vm) { return !vm->over; });
+    const Phase phase = alive != vms_.end() ? (*alive)->phase : Phase::kPoweroff; // for messages and patience
+    auto payload = request(phase, mgmt::Type::kStatus, {}, "report the VMs' states");
     if (!payload) {
         return tl::unexpected<Failure>(std::move(payload.error()));
     }
@@ -429,8 +443,7 @@ Outcome<void> Session::keep_evidence(Vm &vm, const AgentEvent &event)
 {
     auto files = read_ustar(event.bytes, kEvidenceFiles, kMaxEvidenceFile);
     if (!files) {
-        give_up(vm, Exit::kVmFailed,
-                fmt::format("VM \"{}\" sent an archive that is not evidence: {}", vm.name(), files.error()));
+        dismiss(vm, fmt::format("VM \"{}\" sent an archive that is not evidence: {}", vm.name(), files.error()));
         return {};
     }
     for (const auto &[name, bytes] : *files) {
@@ -493,23 +506,21 @@ Outcome<void> Session::handle(Vm &vm, const AgentEvent &event)
         if (vm.phase == Phase::kEvidence && !vm.result.has_evidence) {
             return keep_evidence(vm, event);
         }
-        give_up(vm, Exit::kVmFailed, fmt::format("VM \"{}\" sent evidence that nobody asked for", vm.name()));
+        dismiss(vm, fmt::format("VM \"{}\" sent evidence that nobody asked for", vm.name()));
         return {};
     case AgentEvent::Kind::kDone:
         if (vm.phase == Phase::kEvidence && vm.result.has_evidence) {
             progress_.step(fmt::format("{}: evidence is here", vm.name()));
             return request_end(vm);
         }
-        give_up(vm, Exit::kVmFailed, fmt::format("VM \"{}\" was done before it had sent evidence", vm.name()));
+        dismiss(vm, fmt::format("VM \"{}\" was done before it had sent evidence", vm.name()));
         return {};
     case AgentEvent::Kind::kFailed:
-        give_up(vm, Exit::kVmFailed,
-                fmt::format("VM \"{}\" could not give evidence: {}; {}", vm.name(),
-                            event.text.empty() ? "it does not say why" : event.text, console_hint(vm)));
+        dismiss(vm, fmt::format("VM \"{}\" could not give evidence: {}; {}", vm.name(),
+                                event.text.empty() ? "it does not say why" : event.text, console_hint(vm)));
         return {};
     case AgentEvent::Kind::kBroken:
-        give_up(vm, Exit::kVmFailed,
-                fmt::format("the agent of VM \"{}\" does not keep to its protocol: {}", vm.name(), event.text));
+        dismiss(vm, fmt::format("the agent of VM \"{}\" does not keep to its protocol: {}", vm.name(), event.text));
         return {};
     }
     return {};

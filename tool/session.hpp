@@ -98,6 +98,7 @@ private:
     Outcome<void> restart(Vm &vm);
     void hung(Vm &vm);
     void give_up(Vm &vm, Exit exit, std::string why);
+    void dismiss(Vm &vm, std::string why);
     void read_report();
     void shut_down();
 

@@ -253,6 +253,7 @@ class RunTest(unittest.TestCase):
             beta = self.one_bad_vm(how, 5, text)
             self.assertEqual(beta["verdict"], "failed")
             self.assertIn(text, beta["reason"])
+            self.assertEqual(beta["ended"], "shutdown" if how == "early" else "stopped")
         self.assertFalse((self.evidence / "escaped").exists())
 
     # ---- the user does not want any more
