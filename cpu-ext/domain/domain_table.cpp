@@ -143,6 +143,7 @@ void DomainTable::power_off(std::uint32_t number)
 /// DIRTY: no core is inside; the tags that cores carry end with the life they were given for.
 void DomainTable::close(std::uint32_t number)
 {
+    host_.launch_cancel(number); // one that a core began between the stop and its own end
     shared_[number].inside.store(0, std::memory_order_relaxed);
     shared_[number].published.set_phase(domains_[number].phase);
     std::replace(joined_.begin(), joined_.end(), static_cast<std::uint8_t>(number), std::uint8_t{0});

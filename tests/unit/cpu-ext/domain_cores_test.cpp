@@ -249,7 +249,7 @@ TEST(DomainCores, OneDomainsEndDoesNotTouchAnother)
     for (std::uint32_t n = 1; n <= 5; ++n) {
         EXPECT_EQ(b.state(n), n == 3 ? State::kDirty : State::kRunning);
     }
-    EXPECT_EQ(b.host.calls, (std::vector<std::string>{"stop 3 0", "cancel 3", "off 3 3", "reach 3"}));
+    EXPECT_EQ(b.host.calls, (std::vector<std::string>{"stop 3 0", "cancel 3", "off 3 3", "cancel 3", "reach 3"}));
 }
 
 } // namespace

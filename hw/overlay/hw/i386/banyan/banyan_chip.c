@@ -26,6 +26,7 @@
 #include "hw/i386/x86.h"
 #include "hw/pci/pci.h"
 #include "hw/qdev-properties.h"
+#include "hw/virtio/virtio.h"
 #include "migration/blocker.h"
 #include "qom/object.h"
 #include "system/cpu-timers.h"
@@ -295,6 +296,9 @@ static void op_enter(void *opaque, uint32_t core, uint32_t domain,
     X86CPU *cpu = banyan_core(core);
     CPUState *cs;
 
+    if (!cpu || cpu->env.domain.active != domain || !cpu->env.domain.parked) {
+        return; /* the core has left meanwhile */
+    }
     banyan_domains_launched(chip->domains, domain, digest, times);
     cpu->env.domain.slb = entry->slb;
     cpu->env.domain.slb_eip = entry->eip;
@@ -737,6 +741,14 @@ static MemTxResult control_write(void *opaque, hwaddr addr, uint64_t data,
     return MEMTX_OK;
 }
 
+static int find_unfiltered_virtio(Object *child, void *opaque)
+{
+    VirtIODevice *vdev = (VirtIODevice *)object_dynamic_cast(
+        child, TYPE_VIRTIO_DEVICE);
+
+    return vdev && vdev->dma_as == &address_space_memory;
+}
+
 /* Masters that no PCI filter sees, and IOMMUs that would take its place. */
 static void refuse_unfiltered(Notifier *notifier, void *data)
 {
@@ -756,6 +768,13 @@ static void refuse_unfiltered(Notifier *notifier, void *data)
                          "filter; take it off this machine", refused[i]);
             exit(1);
         }
+    }
+    if (object_child_foreach_recursive(object_get_root(),
+                                       find_unfiltered_virtio, NULL)) {
+        error_report("banyan-domains: name -device banyan-vtpm and "
+                     "banyan-domains before any virtio device, or its DMA "
+                     "goes around the filter");
+        exit(1);
     }
 }
 

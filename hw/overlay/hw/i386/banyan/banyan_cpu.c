@@ -277,6 +277,11 @@ void helper_skinit(CPUX86State *env, int next_eip_addend)
 
     bql_lock();
     banyan_chip();
+    if (env_cpu(env)->interrupt_request & CPU_INTERRUPT_DOMAIN) {
+        /* The stop line is up: this core launches nothing any more. */
+        bql_unlock();
+        leave_parked(env);
+    }
     if (!siblings_wait(cpu)) {
         qemu_log_mask(LOG_GUEST_ERROR, "SKINIT while a sibling core does not "
                       "wait for SIPI: shutdown\n");
@@ -289,6 +294,7 @@ void helper_skinit(CPUX86State *env, int next_eip_addend)
         leave_parked(env);
     }
     rc = banyan_chip_skinit(cpu, slb);
+    env->domain.parked = rc == BANYAN_OK; /* before the first tick can come */
     bql_unlock();
     if (rc) {
         qemu_log_mask(LOG_GUEST_ERROR, "SKINIT of 0x%" PRIx32 ": the block is "
