@@ -9,22 +9,22 @@
 
 namespace banyan::boot {
 
-inline constexpr std::uint64_t kZeroPage = 0x1'0000;     // Linux boot_params, made by the loader
-inline constexpr std::uint64_t kCommandLine = 0x1'1000;  // NUL-terminated copy, made by the loader, 4 KiB at most
-inline constexpr std::uint64_t kPageTables = 0x1'4000;   // identity map for the 64-bit entry, made by the loader, 32 KiB
-inline constexpr std::uint64_t kStage0 = 0x2'0000;       // flat binary, entered at its first byte (32-bit)
-inline constexpr std::uint64_t kSlb = 0x3'0000;          // secure loader block: 64 KiB, aligned to 64 KiB
+inline constexpr std::uint64_t kZeroPage = 0x1'0000;    // Linux boot_params, made by the loader
+inline constexpr std::uint64_t kCommandLine = 0x1'1000; // NUL-terminated copy, made by the loader, 4 KiB at most
+inline constexpr std::uint64_t kPageTables = 0x1'4000;  // identity map for the 64-bit entry, made by the loader, 32 KiB
+inline constexpr std::uint64_t kStage0 = 0x2'0000;      // flat binary, entered at its first byte (32-bit)
+inline constexpr std::uint64_t kSlb = 0x3'0000;         // secure loader block: 64 KiB, aligned to 64 KiB
 inline constexpr std::uint64_t kSlbSize = 0x1'0000;
-inline constexpr std::uint64_t kBootInfo = 0x4'0000;     // struct BootInfo
+inline constexpr std::uint64_t kBootInfo = 0x4'0000;       // struct BootInfo
 inline constexpr std::uint64_t kCommandLineRaw = 0x4'1000; // as measured
-inline constexpr std::uint64_t kAcpi = 0x8'0000;         // RSDP first; 64 KiB, e820 type 3
+inline constexpr std::uint64_t kAcpi = 0x8'0000;           // RSDP first; 64 KiB, e820 type 3
 inline constexpr std::uint64_t kAcpiSize = 0x1'0000;
-inline constexpr std::uint64_t kLowEnd = 0xA'0000;       // end of the low range; the legacy hole follows
+inline constexpr std::uint64_t kLowEnd = 0xA'0000; // end of the low range; the legacy hole follows
 inline constexpr std::uint64_t kHighStart = 0x10'0000;
-inline constexpr std::uint64_t kKernelRaw = 0x600'0000;  // the bzImage as in the package, 96 MiB
-inline constexpr std::uint64_t kKernelRun = 0x100'0000;  // its protected-mode part is moved here, 16 MiB
-inline constexpr std::uint64_t kLogSize = 0x1'0000;      // event log: last 64 KiB of RAM, e820 type 4
-inline constexpr std::uint64_t kMinRam = 0x1000'0000;    // 256 MiB
+inline constexpr std::uint64_t kKernelRaw = 0x600'0000; // the bzImage as in the package, 96 MiB
+inline constexpr std::uint64_t kKernelRun = 0x100'0000; // its protected-mode part is moved here, 16 MiB
+inline constexpr std::uint64_t kLogSize = 0x1'0000;     // event log: last 64 KiB of RAM, e820 type 4
+inline constexpr std::uint64_t kMinRam = 0x1000'0000;   // 256 MiB
 
 inline constexpr std::uint32_t kBootInfoMagic = 0x4259'4E42; // "BNYB"
 inline constexpr std::size_t kMaxE820 = 12;

@@ -34,8 +34,8 @@ inline constexpr std::uint32_t kMsrDomain = 0xC001'0F00;
 
 /// #VMEXIT codes of a domain. All are terminal: the domain is STOPPING when the host sees one.
 enum class ExitCode : std::uint64_t {
-    kShutdown = 0x7F,        // APM 2, appendix C: VMEXIT_SHUTDOWN
-    kDomainStop = 0x0BAD'0001, // the stop line, or the domain ended itself through its own page
+    kShutdown = 0x7F,             // APM 2, appendix C: VMEXIT_SHUTDOWN
+    kDomainStop = 0x0BAD'0001,    // the stop line, or the domain ended itself through its own page
     kInvalid = ~std::uint64_t{0}, // VMEXIT_INVALID: the domain was not SEALED or RUNNING
 };
 
@@ -44,14 +44,16 @@ enum class ExitCode : std::uint64_t {
 inline constexpr std::uint32_t kOwnId = 0x4459'4E42; // "BNYD"
 
 namespace own {
-inline constexpr std::uint32_t kId = 0x000;           // r   u32
-inline constexpr std::uint32_t kVersion = 0x004;      // r   u32, 1
-inline constexpr std::uint32_t kDomain = 0x008;       // r   u32, number of the caller's domain (0 for the host)
-inline constexpr std::uint32_t kGate = 0x00C;         // r   u32, 1 once the host has opened the start gate
-inline constexpr std::uint32_t kSleepControl = 0x010; // w   u8, ACPI SLEEP_CONTROL: SLP_EN (bit 5) ends the domain, "poweroff"
-inline constexpr std::uint32_t kSleepStatus = 0x011;  // r   u8, ACPI SLEEP_STATUS, 0
-inline constexpr std::uint32_t kReset = 0x012;        // w   u8, kResetValue ends the domain, "reboot"
-inline constexpr std::uint32_t kSlDev = 0x018;        // rw  u32, bit 0 reads 1 while the launch window is closed to DMA; write 0 to lift
+inline constexpr std::uint32_t kId = 0x000;      // r   u32
+inline constexpr std::uint32_t kVersion = 0x004; // r   u32, 1
+inline constexpr std::uint32_t kDomain = 0x008;  // r   u32, number of the caller's domain (0 for the host)
+inline constexpr std::uint32_t kGate = 0x00C;    // r   u32, 1 once the host has opened the start gate
+inline constexpr std::uint32_t kSleepControl =
+    0x010; // w   u8, ACPI SLEEP_CONTROL: SLP_EN (bit 5) ends the domain, "poweroff"
+inline constexpr std::uint32_t kSleepStatus = 0x011; // r   u8, ACPI SLEEP_STATUS, 0
+inline constexpr std::uint32_t kReset = 0x012;       // w   u8, kResetValue ends the domain, "reboot"
+inline constexpr std::uint32_t kSlDev =
+    0x018; // rw  u32, bit 0 reads 1 while the launch window is closed to DMA; write 0 to lift
 inline constexpr std::uint32_t kWallTime = 0x020;     // r   u64, seconds since 1970, from the host's clock
 inline constexpr std::uint32_t kNonce = 0x040;        // rw  64 bytes
 inline constexpr std::uint32_t kReportStart = 0x080;  // w   u32, length of the nonce (1..64): starts the domain report
@@ -69,23 +71,23 @@ enum class ReportStatus : std::uint32_t { kIdle = 0, kBusy = 1, kReady = 2, kFai
 // ---- control window: host only -----------------------------------------------------------------------------------
 
 namespace control {
-inline constexpr std::uint32_t kId = 0x000;          // r   u32, kOwnId
-inline constexpr std::uint32_t kVersion = 0x004;     // r   u32, 1
-inline constexpr std::uint32_t kDomains = 0x008;     // r   u32, kMaxDomains
-inline constexpr std::uint32_t kSelect = 0x010;      // rw  u32, domain that the registers below speak of (1..kMaxDomains)
-inline constexpr std::uint32_t kCommand = 0x014;     // w   u32, Command
-inline constexpr std::uint32_t kStatus = 0x018;      // r   u32, Status of the selected domain's last command
-inline constexpr std::uint32_t kState = 0x01C;       // r   u32, State
-inline constexpr std::uint32_t kReason = 0x020;      // r   u32, EndReason
-inline constexpr std::uint32_t kStartCount = 0x028;  // r   u64
-inline constexpr std::uint32_t kLaunchCount = 0x030; // r   u64
-inline constexpr std::uint32_t kGateOpen = 0x038;    // w   u64, bit d opens the start gate of domain d; all at once
-inline constexpr std::uint32_t kDigest = 0x040;      // r   48 bytes, SHA-384 of the sealed descriptor
-inline constexpr std::uint32_t kNonce = 0x080;       // rw  64 bytes, for kReceipt
-inline constexpr std::uint32_t kNonceSize = 0x0C0;   // rw  u32
+inline constexpr std::uint32_t kId = 0x000;      // r   u32, kOwnId
+inline constexpr std::uint32_t kVersion = 0x004; // r   u32, 1
+inline constexpr std::uint32_t kDomains = 0x008; // r   u32, kMaxDomains
+inline constexpr std::uint32_t kSelect = 0x010;  // rw  u32, domain that the registers below speak of (1..kMaxDomains)
+inline constexpr std::uint32_t kCommand = 0x014; // w   u32, Command
+inline constexpr std::uint32_t kStatus = 0x018;  // r   u32, Status of the selected domain's last command
+inline constexpr std::uint32_t kState = 0x01C;   // r   u32, State
+inline constexpr std::uint32_t kReason = 0x020;  // r   u32, EndReason
+inline constexpr std::uint32_t kStartCount = 0x028;    // r   u64
+inline constexpr std::uint32_t kLaunchCount = 0x030;   // r   u64
+inline constexpr std::uint32_t kGateOpen = 0x038;      // w   u64, bit d opens the start gate of domain d; all at once
+inline constexpr std::uint32_t kDigest = 0x040;        // r   48 bytes, SHA-384 of the sealed descriptor
+inline constexpr std::uint32_t kNonce = 0x080;         // rw  64 bytes, for kReceipt
+inline constexpr std::uint32_t kNonceSize = 0x0C0;     // rw  u32
 inline constexpr std::uint32_t kReceiptStatus = 0x0C4; // r u32, ReportStatus
-inline constexpr std::uint32_t kReceiptSize = 0x0C8; // r   u32
-inline constexpr std::uint32_t kReceiptData = 0x800; // r   up to 2 KiB, COSE_Sign1
+inline constexpr std::uint32_t kReceiptSize = 0x0C8;   // r   u32
+inline constexpr std::uint32_t kReceiptData = 0x800;   // r   up to 2 KiB, COSE_Sign1
 inline constexpr std::uint32_t kDescriptor = 0x1000; // rw  the selected domain's Descriptor; writable in BUILDING only
 } // namespace control
 

@@ -82,8 +82,8 @@ struct StartRequest {
 };
 
 struct HelloPayload {
-    std::uint32_t modules; // boot modules found
-    std::uint32_t cores;   // cores besides core 0, as the ACPI MADT names them
+    std::uint32_t modules;  // boot modules found
+    std::uint32_t cores;    // cores besides core 0, as the ACPI MADT names them
     std::uint32_t launched; // 1: this hypervisor was started by SKINIT
     std::uint32_t reserved;
 };

@@ -20,10 +20,7 @@ struct Field {
         static_cast<Word>(std::numeric_limits<Word>::max() >> (std::numeric_limits<Word>::digits - kWidth));
     static constexpr Word kMask = static_cast<Word>(kLow << Lsb);
 
-    [[nodiscard]] static constexpr T get(Word word)
-    {
-        return static_cast<T>(static_cast<Word>(word >> Lsb) & kLow);
-    }
+    [[nodiscard]] static constexpr T get(Word word) { return static_cast<T>(static_cast<Word>(word >> Lsb) & kLow); }
 
     [[nodiscard]] static constexpr Word with(Word word, T value)
     {

@@ -32,11 +32,11 @@ using Status = Result<void>;
 
 #define BANYAN_TRY_CAT2(a, b) a##b
 #define BANYAN_TRY_CAT(a, b) BANYAN_TRY_CAT2(a, b)
-#define BANYAN_TRY_IMPL(tmp, decl, expr)                                                                        \
-    auto tmp = (expr);                                                                                       \
-    if (!tmp) {                                                                                              \
-        return ::banyan::fail((tmp).error());                                                                   \
-    }                                                                                                        \
+#define BANYAN_TRY_IMPL(tmp, decl, expr)                                                                               \
+    auto tmp = (expr);                                                                                                 \
+    if (!tmp) {                                                                                                        \
+        return ::banyan::fail((tmp).error());                                                                          \
+    }                                                                                                                  \
     decl = *static_cast<decltype(tmp) &&>(tmp)
 
 /// BANYAN_TRY(auto header, parse_header(bytes));  binds the value or returns the error.
