@@ -22,6 +22,7 @@ inline constexpr std::uint32_t kFixedParent = 1u << 4;
 inline constexpr std::uint32_t kSensitiveDataOrigin = 1u << 5;
 inline constexpr std::uint32_t kUserWithAuth = 1u << 6;
 inline constexpr std::uint32_t kAdminWithPolicy = 1u << 7;
+inline constexpr std::uint32_t kNoDa = 1u << 10;
 inline constexpr std::uint32_t kRestricted = 1u << 16;
 inline constexpr std::uint32_t kDecrypt = 1u << 17;
 inline constexpr std::uint32_t kSign = 1u << 18;
@@ -42,10 +43,11 @@ inline constexpr KeyTemplate kEkP384Template{
     kPolicyB,
 };
 
-/// Restricted signing key in the endorsement hierarchy, empty authorization, no policy.
+/// Restricted signing key in the endorsement hierarchy, empty authorization, no policy. Not subject to the dictionary attack
+/// logic: a VM that is stopped after a quote would count as a wrong guess, and three of them would lock the key.
 inline constexpr KeyTemplate kIakTemplate{
     attribute::kFixedTpm | attribute::kFixedParent | attribute::kSensitiveDataOrigin | attribute::kUserWithAuth |
-        attribute::kRestricted | attribute::kSign,
+        attribute::kNoDa | attribute::kRestricted | attribute::kSign,
     true,
     {},
 };

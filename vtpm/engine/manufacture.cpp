@@ -191,7 +191,8 @@ TPM2B_PUBLIC iak_template()
     area.type = TPM2_ALG_ECC;
     area.nameAlg = TPM2_ALG_SHA384;
     area.objectAttributes = TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_SENSITIVEDATAORIGIN |
-                            TPMA_OBJECT_USERWITHAUTH | TPMA_OBJECT_RESTRICTED | TPMA_OBJECT_SIGN_ENCRYPT;
+                            TPMA_OBJECT_USERWITHAUTH | TPMA_OBJECT_NODA | TPMA_OBJECT_RESTRICTED |
+                            TPMA_OBJECT_SIGN_ENCRYPT;
     area.parameters.eccDetail.symmetric.algorithm = TPM2_ALG_NULL;
     area.parameters.eccDetail.scheme.scheme = TPM2_ALG_ECDSA;
     area.parameters.eccDetail.scheme.details.ecdsa.hashAlg = TPM2_ALG_SHA384;
