@@ -484,9 +484,10 @@ static bool machine_suits(Error **errp)
         error_setg(errp, "this device needs an x86 PC, for example -M q35");
         return false;
     }
-    if (!current_machine->ram || !current_machine->ram->ram_block) {
-        error_setg(errp, "this device needs one plain RAM backend, not NUMA "
-                   "nodes with their own");
+    if (!current_machine->ram || !current_machine->ram->ram_block ||
+        X86_MACHINE(qdev_get_machine())->below_4g_mem_size <= 16 * MiB) {
+        error_setg(errp, "this device needs one plain RAM backend of more than "
+                   "16 MiB, not NUMA nodes with their own");
         return false;
     }
     if (!tcg_enabled()) {

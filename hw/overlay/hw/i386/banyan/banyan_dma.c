@@ -41,7 +41,6 @@ typedef struct DomainView {
     MemoryRegion msi;
     MemoryRegion window; /* over all: the closed launch window */
     MemoryRegion hole[MAX_RANGES]; /* the same RAM, closed to the host */
-    MemoryRegion pin[MAX_RANGES];  /* the same RAM, over what could cover it */
     bool window_closed;
 } DomainView;
 
@@ -64,6 +63,10 @@ static AddressSpace processor_as; /* as host_as, without the launch window */
 static MemoryRegion host_root;
 static MemoryRegion host_ram[2]; /* below and above 4 GiB */
 static MemoryRegion host_msi;
+/* RAM again, over what software could lay over it; there from the start, so
+ * that the cores' memory map never changes while they run. */
+static MemoryRegion pin_low, pin_high;
+#define PIN_LOW_BASE (16 * MiB) /* below are the windows of the legacy PC */
 static PortView *ports[PCI_DEVFN_MAX];
 
 static unsigned number_of(void *opaque)
@@ -243,16 +246,11 @@ void banyan_dma_update(void)
                 used && banyan_domains_ram(dma_chip->domains, d, gpa, size,
                                            &hpa) == BANYAN_OK);
             memory_region_set_enabled(&view[d].hole[i], used);
-            memory_region_set_enabled(&view[d].pin[i], used);
             if (used) {
                 memory_region_set_size(&view[d].range[i], size);
                 memory_region_set_alias_offset(&view[d].range[i],
                                                banyan_ram_offset(hpa));
                 memory_region_set_address(&view[d].range[i], gpa);
-                memory_region_set_size(&view[d].pin[i], size);
-                memory_region_set_alias_offset(&view[d].pin[i],
-                                               banyan_ram_offset(hpa));
-                memory_region_set_address(&view[d].pin[i], hpa);
                 memory_region_set_size(&view[d].hole[i], size);
                 memory_region_set_address(&view[d].hole[i], hpa);
             }
@@ -335,11 +333,6 @@ static void view_init(DomainView *v, unsigned domain)
                               "banyan-dma-hole", TARGET_PAGE_SIZE);
         memory_region_set_enabled(&v->hole[i], false);
         memory_region_add_subregion_overlap(&host_root, 0, &v->hole[i], 5);
-        memory_region_init_alias(&v->pin[i], NULL, "banyan-pin",
-                                 current_machine->ram, 0, TARGET_PAGE_SIZE);
-        memory_region_set_enabled(&v->pin[i], false);
-        memory_region_add_subregion_overlap(get_system_memory(), 0,
-                                            &v->pin[i], BANYAN_PINNED);
     }
 }
 
@@ -361,6 +354,18 @@ static void host_init(void)
                                  current_machine->ram, low,
                                  machine->above_4g_mem_size);
         memory_region_add_subregion(&host_root, 4 * GiB, &host_ram[1]);
+    }
+    memory_region_init_alias(&pin_low, NULL, "banyan-pin-low",
+                             current_machine->ram, PIN_LOW_BASE,
+                             low - PIN_LOW_BASE);
+    memory_region_add_subregion_overlap(get_system_memory(), PIN_LOW_BASE,
+                                        &pin_low, BANYAN_PINNED);
+    if (machine->above_4g_mem_size) {
+        memory_region_init_alias(&pin_high, NULL, "banyan-pin-high",
+                                 current_machine->ram, low,
+                                 machine->above_4g_mem_size);
+        memory_region_add_subregion_overlap(get_system_memory(), 4 * GiB,
+                                            &pin_high, BANYAN_PINNED);
     }
     memory_region_init_alias(&host_msi, NULL, "banyan-host-msi",
                              get_system_memory(), APIC_DEFAULT_ADDRESS,
