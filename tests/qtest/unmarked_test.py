@@ -90,15 +90,12 @@ class Unmarked(unittest.TestCase):
     def test_writes_change_nothing(self):
         self.do("writel 0x1000 0x12345678")
         self.assertEqual(self.do("readl 0x1000"), 0x12345678) # an ordinary access works
-        before = self.report()
+        self.assertEqual(self.report()["domains"], [])
         for address in WINDOWS.values():
             self.do(f"writel {address:#x} 0x1")
         self.do("writel 0xfed51010 0x1") # select domain 1
         self.do("writel 0xfed51014 0x1") # create
-        after = self.report()
-        states = [d["state"] for d in after["domains"]]
-        self.assertEqual(states, [d["state"] for d in before["domains"]])
-        self.assertTrue(all(state == "empty" for state in states), states)
+        self.assertEqual(self.report()["domains"], []) # one that was created would be listed as building
 
     def test_they_are_counted(self):
         before = json.dumps(self.report())
