@@ -1,18 +1,16 @@
 /*
- * Domains and late launch: the chip and its two devices
+ * Domains and late launch: the chip behind the devices
  *
- * banyan-vtpm is the vTPM window, banyan-domains the windows of the domain
- * table. Both stand on one chip: table, launch machine and vTPM of libbanyan.
- * Adapter only: each decision is the library's.
+ * Table, launch machine and vTPM of libbanyan stand on one chip; banyan_vtpm.c
+ * and banyan_domains.c are the devices that show it. Adapter only: each
+ * decision is the library's.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
-#include "qemu/cutils.h"
 #include "qemu/units.h"
 #include "qemu/error-report.h"
-#include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
 #include "cpu.h"
@@ -25,13 +23,7 @@
 #include "hw/i386/apic_internal.h"
 #include "hw/i386/x86.h"
 #include "hw/pci/pci.h"
-#include "hw/qdev-properties.h"
-#include "hw/virtio/virtio.h"
-#include "migration/blocker.h"
-#include "qom/object.h"
-#include "system/cpu-timers.h"
 #include "system/reset.h"
-#include "system/system.h"
 #include "banyan_internal.h"
 #include "trace.h"
 
@@ -49,8 +41,7 @@ static int64_t now_ns(void)
     return qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
 }
 
-/* What the bus says of an access. */
-static struct banyan_cycle cycle_of(MemTxAttrs attrs)
+struct banyan_cycle banyan_cycle_of(MemTxAttrs attrs)
 {
     return (struct banyan_cycle) {
         .size = sizeof(struct banyan_cycle),
@@ -347,7 +338,8 @@ banyan_status banyan_chip_skinit(X86CPU *cpu, uint32_t slb)
 static MemTxResult black_hole_read(void *opaque, hwaddr addr, uint64_t *data,
                                    unsigned size, MemTxAttrs attrs)
 {
-    banyan_domains_deny(chip->domains, attrs.requester ? attrs.requester - 1 : 0,
+    banyan_domains_deny(chip->domains,
+                        attrs.requester ? attrs.requester - 1 : 0,
                         BANYAN_DENIED_MMIO);
     *data = ~0ULL;
     return MEMTX_OK;
@@ -356,7 +348,8 @@ static MemTxResult black_hole_read(void *opaque, hwaddr addr, uint64_t *data,
 static MemTxResult black_hole_write(void *opaque, hwaddr addr, uint64_t data,
                                     unsigned size, MemTxAttrs attrs)
 {
-    banyan_domains_deny(chip->domains, attrs.requester ? attrs.requester - 1 : 0,
+    banyan_domains_deny(chip->domains,
+                        attrs.requester ? attrs.requester - 1 : 0,
                         BANYAN_DENIED_MMIO);
     return MEMTX_OK;
 }
@@ -388,8 +381,7 @@ static void chip_reset(void *opaque)
     }
 }
 
-/* The launch machine's parameters come from both devices. */
-static bool chip_make_launch(Error **errp)
+bool banyan_chip_make_launch(Error **errp)
 {
     static const struct banyan_launch_host_ops launch_ops = {
         .size = sizeof(launch_ops),
@@ -472,13 +464,13 @@ BanyanChip *banyan_chip(void)
                                         BANYAN_BLACK_HOLE_BASE, &black_hole,
                                         BANYAN_PINNED);
     chip->dma_filtered = banyan_dma_init(chip);
-    chip_make_launch(&error_abort);
+    banyan_chip_make_launch(&error_abort);
     qemu_register_reset(chip_reset, NULL);
     banyan_enabled = true;
     return chip;
 }
 
-static bool machine_suits(Error **errp)
+bool banyan_machine_suits(Error **errp)
 {
     if (!object_dynamic_cast(qdev_get_machine(), TYPE_X86_MACHINE)) {
         error_setg(errp, "this device needs an x86 PC, for example -M q35");
@@ -497,405 +489,3 @@ static bool machine_suits(Error **errp)
     }
     return true;
 }
-
-/* ---- -device banyan-vtpm ---- */
-
-#define TYPE_BANYAN_VTPM "banyan-vtpm"
-OBJECT_DECLARE_SIMPLE_TYPE(BanyanVtpmState, BANYAN_VTPM)
-
-struct BanyanVtpmState {
-    DeviceState parent_obj;
-
-    MemoryRegion window;
-    Error *blocker;
-    char *engine;
-    char *platform;
-    uint32_t instances;
-    uint64_t hash_rate;
-    uint32_t sync_bound_us;
-    uint32_t did_vid;
-};
-
-static MemTxResult vtpm_read(void *opaque, hwaddr addr, uint64_t *data,
-                             unsigned size, MemTxAttrs attrs)
-{
-    const struct banyan_cycle cycle = cycle_of(attrs);
-    banyan_status rc = banyan_vtpm_mmio_read(chip->vtpm, &cycle, addr, size,
-                                             data);
-
-    if (rc) {
-        *data = ~0ULL;
-    }
-    trace_banyan_vtpm_read(cycle.requester, addr, size, *data, rc);
-    return MEMTX_OK;
-}
-
-static MemTxResult vtpm_write(void *opaque, hwaddr addr, uint64_t data,
-                              unsigned size, MemTxAttrs attrs)
-{
-    const struct banyan_cycle cycle = cycle_of(attrs);
-    banyan_status rc;
-
-    /* A doorbell may wait for the engine: never under the big lock. */
-    if (cycle.from_core) {
-        bql_unlock();
-    }
-    rc = banyan_vtpm_mmio_write(chip->vtpm, &cycle, addr, size, data);
-    if (cycle.from_core) {
-        bql_lock();
-    }
-    trace_banyan_vtpm_write(cycle.requester, addr, size, data, rc);
-    return MEMTX_OK;
-}
-
-static const MemoryRegionOps vtpm_ops = {
-    .read_with_attrs = vtpm_read,
-    .write_with_attrs = vtpm_write,
-    .endianness = DEVICE_LITTLE_ENDIAN,
-    .valid = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
-    .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
-};
-
-static void vtpm_event(void *opaque, uint32_t instance, const char *kind,
-                       const char *text)
-{
-    trace_banyan_vtpm_event(instance, kind, text);
-    warn_report("vTPM instance %" PRIu32 ": %s: %s", instance, kind, text);
-}
-
-static void vtpm_realize(DeviceState *dev, Error **errp)
-{
-    static const struct banyan_vtpm_host_ops ops = {
-        .size = sizeof(ops),
-        .event = vtpm_event,
-    };
-    BanyanVtpmState *s = BANYAN_VTPM(dev);
-    struct banyan_vtpm_config config;
-    char *error = NULL;
-
-    if (!machine_suits(errp)) {
-        return;
-    }
-    banyan_chip();
-    if (chip->vtpm) {
-        error_setg(errp, "there is one vTPM chip; give it more instances");
-        return;
-    }
-    if (!s->engine) {
-        error_setg(errp, "engine= is missing: the path of banyan-vtpm-engine");
-        return;
-    }
-    config = (struct banyan_vtpm_config) {
-        .size = sizeof(config),
-        .instances = s->instances,
-        .engine = s->engine,
-        .platform = s->platform,
-        .sync_bound_ns = (uint64_t)s->sync_bound_us * SCALE_US,
-        .deterministic = icount_enabled() != ICOUNT_DISABLED,
-        .did_vid = s->did_vid,
-    };
-    if (banyan_vtpm_create(&config, &ops, NULL, &chip->vtpm, &error)) {
-        error_setg(errp, "the vTPM cannot start: %s",
-                   error ? error : "unknown reason");
-        free(error);
-        return;
-    }
-    error_setg(&s->blocker, "the vTPM's instances cannot be saved");
-    if (migrate_add_blocker(&s->blocker, errp) < 0) {
-        return;
-    }
-    chip->hash_rate = s->hash_rate;
-    if (!s->platform) {
-        banyan_domains_set_insecure(chip->domains,
-                                    BANYAN_INSECURE_TEST_ENGINE);
-    }
-    if (!chip_make_launch(errp)) {
-        return;
-    }
-    memory_region_init_io(&s->window, OBJECT(s), &vtpm_ops, s, TYPE_BANYAN_VTPM,
-                          BANYAN_VTPM_WINDOW_SIZE);
-    /* One window serves many cores at once; instances have their own locks. */
-    s->window.disable_reentrancy_guard = true;
-    memory_region_add_subregion_overlap(get_system_memory(), BANYAN_VTPM_BASE,
-                                        &s->window,
-                                        BANYAN_PINNED);
-}
-
-static void vtpm_unrealize(DeviceState *dev)
-{
-    BanyanVtpmState *s = BANYAN_VTPM(dev);
-
-    memory_region_del_subregion(get_system_memory(), &s->window);
-    banyan_vtpm_destroy(chip->vtpm);
-    chip->vtpm = NULL;
-}
-
-static char *vtpm_get_report(Object *obj, Error **errp)
-{
-    char *json = chip && chip->vtpm ? banyan_vtpm_json(chip->vtpm) : NULL;
-    char *copy = g_strdup(json ? json : "{}");
-
-    free(json);
-    return copy;
-}
-
-static const Property vtpm_properties[] = {
-    DEFINE_PROP_STRING("engine", BanyanVtpmState, engine),
-    DEFINE_PROP_STRING("platform", BanyanVtpmState, platform),
-    DEFINE_PROP_UINT32("instances", BanyanVtpmState, instances, 1),
-    /* SKINIT of 64 KiB took 177.52 ms on the machine of the Flicker paper. */
-    DEFINE_PROP_UINT64("hash-rate", BanyanVtpmState, hash_rate, 369175),
-    DEFINE_PROP_UINT32("sync-bound-us", BanyanVtpmState, sync_bound_us, 200),
-    DEFINE_PROP_UINT32("did-vid", BanyanVtpmState, did_vid, 0),
-};
-
-static void vtpm_class_init(ObjectClass *klass, void *data)
-{
-    DeviceClass *dc = DEVICE_CLASS(klass);
-
-    dc->realize = vtpm_realize;
-    dc->unrealize = vtpm_unrealize;
-    dc->desc = "vTPM chip: one window, an instance for each domain";
-    dc->hotpluggable = false;
-    device_class_set_props(dc, vtpm_properties);
-    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
-    object_class_property_add_str(klass, "report", vtpm_get_report, NULL);
-    object_class_property_set_description(klass, "report",
-        "instances, states and counters as JSON");
-    object_class_property_set_description(klass, "engine",
-        "path of the worker executable, banyan-vtpm-engine");
-    object_class_property_set_description(klass, "platform",
-        "private platform folder; without it keys are of class \"test\"");
-    object_class_property_set_description(klass, "instances",
-        "number of vTPM instances; 0 is the host's");
-    object_class_property_set_description(klass, "hash-rate",
-        "bytes per second of a launch's transfer to its instance; 0: no time");
-    object_class_property_set_description(klass, "sync-bound-us",
-        "longest wait for the engine inside a register write");
-    object_class_property_set_description(klass, "did-vid",
-        "TPM_DID_VID; 0: the default");
-}
-
-/* ---- -device banyan-domains ---- */
-
-#define TYPE_BANYAN_DOMAINS "banyan-domains"
-OBJECT_DECLARE_SIMPLE_TYPE(BanyanDomainsState, BANYAN_DOMAINS)
-
-struct BanyanDomainsState {
-    DeviceState parent_obj;
-
-    MemoryRegion own;
-    MemoryRegion control;
-    char *launch_arbiter;
-    Error *blocker;
-    Notifier init_done;
-};
-
-static uint64_t table_read(enum banyan_domains_window window, hwaddr addr,
-                           unsigned size, MemTxAttrs attrs)
-{
-    const struct banyan_cycle cycle = cycle_of(attrs);
-    uint64_t value;
-
-    if (banyan_domains_mmio_read(chip->domains, &cycle, window, addr, size,
-                                 &value)) {
-        value = ~0ULL;
-    }
-    trace_banyan_table_read(cycle.requester, window, addr, size, value);
-    return value;
-}
-
-static void table_write(enum banyan_domains_window window, hwaddr addr,
-                        uint64_t data, unsigned size, MemTxAttrs attrs)
-{
-    const struct banyan_cycle cycle = cycle_of(attrs);
-
-    trace_banyan_table_write(cycle.requester, window, addr, size, data);
-    banyan_domains_mmio_write(chip->domains, &cycle, window, addr, size, data);
-}
-
-static MemTxResult own_read(void *opaque, hwaddr addr, uint64_t *data,
-                            unsigned size, MemTxAttrs attrs)
-{
-    *data = table_read(BANYAN_WINDOW_OWN, addr, size, attrs);
-    return MEMTX_OK;
-}
-
-static MemTxResult own_write(void *opaque, hwaddr addr, uint64_t data,
-                             unsigned size, MemTxAttrs attrs)
-{
-    table_write(BANYAN_WINDOW_OWN, addr, data, size, attrs);
-    return MEMTX_OK;
-}
-
-static MemTxResult control_read(void *opaque, hwaddr addr, uint64_t *data,
-                                unsigned size, MemTxAttrs attrs)
-{
-    *data = table_read(BANYAN_WINDOW_CONTROL, addr, size, attrs);
-    return MEMTX_OK;
-}
-
-static MemTxResult control_write(void *opaque, hwaddr addr, uint64_t data,
-                                 unsigned size, MemTxAttrs attrs)
-{
-    table_write(BANYAN_WINDOW_CONTROL, addr, data, size, attrs);
-    return MEMTX_OK;
-}
-
-static int find_unfiltered_virtio(Object *child, void *opaque)
-{
-    VirtIODevice *vdev = (VirtIODevice *)object_dynamic_cast(
-        child, TYPE_VIRTIO_DEVICE);
-
-    return vdev && vdev->dma_as == &address_space_memory;
-}
-
-/* Masters that no PCI filter sees, and IOMMUs that would take its place. */
-static void refuse_unfiltered(Notifier *notifier, void *data)
-{
-    static const char *const refused[] = {
-        "virtio-balloon-device", "virtio-mem", "virtio-iommu-device",
-        "intel-iommu", "amd-iommu", "isa-fdc", "sb16", "cs4231a", "vmgenid",
-    };
-    unsigned i;
-
-    for (i = 0; i < ARRAY_SIZE(refused); i++) {
-        bool ambiguous = false;
-
-        if (object_class_by_name(refused[i]) &&
-            (object_resolve_path_type("", refused[i], &ambiguous) ||
-             ambiguous)) {
-            error_report("banyan-domains: %s reaches memory around the DMA "
-                         "filter; take it off this machine", refused[i]);
-            exit(1);
-        }
-    }
-    if (object_child_foreach_recursive(object_get_root(),
-                                       find_unfiltered_virtio, NULL)) {
-        error_report("banyan-domains: name -device banyan-vtpm and "
-                     "banyan-domains before any virtio device, or its DMA "
-                     "goes around the filter");
-        exit(1);
-    }
-}
-
-static const MemoryRegionOps own_ops = {
-    .read_with_attrs = own_read,
-    .write_with_attrs = own_write,
-    .endianness = DEVICE_LITTLE_ENDIAN,
-    .valid = { .min_access_size = 1, .max_access_size = 8 },
-    .impl = { .min_access_size = 1, .max_access_size = 8 },
-};
-
-static const MemoryRegionOps control_ops = {
-    .read_with_attrs = control_read,
-    .write_with_attrs = control_write,
-    .endianness = DEVICE_LITTLE_ENDIAN,
-    .valid = { .min_access_size = 1, .max_access_size = 8 },
-    .impl = { .min_access_size = 1, .max_access_size = 8 },
-};
-
-static void domains_realize(DeviceState *dev, Error **errp)
-{
-    BanyanDomainsState *s = BANYAN_DOMAINS(dev);
-    bool serial = !g_strcmp0(s->launch_arbiter, "serial");
-
-    if (!machine_suits(errp)) {
-        return;
-    }
-    if (s->launch_arbiter && !serial &&
-        g_strcmp0(s->launch_arbiter, "parallel")) {
-        error_setg(errp, "launch-arbiter=%s: must be parallel or serial",
-                   s->launch_arbiter);
-        return;
-    }
-    if (object_resolve_path_type("", TYPE_BANYAN_DOMAINS, NULL) == NULL) {
-        error_setg(errp, "there is one domain table");
-        return;
-    }
-    if (!banyan_chip()->dma_filtered) {
-        error_setg(errp, "domains need a machine with one PCI host bridge, for "
-                   "example -M q35: their devices' DMA is filtered there");
-        return;
-    }
-    if (x86_machine_is_smm_enabled(X86_MACHINE(qdev_get_machine()))) {
-        error_setg(errp, "domains have no system management mode: add "
-                   "smm=off to -M");
-        return;
-    }
-    error_setg(&s->blocker, "the domain table cannot be saved: a domain's "
-               "launch belongs to this machine");
-    if (migrate_add_blocker(&s->blocker, errp) < 0) {
-        return;
-    }
-    s->init_done.notify = refuse_unfiltered;
-    qemu_add_machine_init_done_notifier(&s->init_done);
-    banyan_virtual_tsc = true;
-    chip->serial_launch = serial;
-    if (serial) {
-        banyan_domains_set_insecure(chip->domains,
-                                    BANYAN_INSECURE_SERIAL_ARBITER);
-    }
-    if (!chip_make_launch(errp)) {
-        return;
-    }
-    memory_region_init_io(&s->own, OBJECT(s), &own_ops, s, "banyan-own-page",
-                          BANYAN_OWN_SIZE);
-    memory_region_init_io(&s->control, OBJECT(s), &control_ops, s,
-                          "banyan-control", BANYAN_CONTROL_SIZE);
-    /* Commands reach cores and DMA maps, never these windows. */
-    s->own.disable_reentrancy_guard = true;
-    s->control.disable_reentrancy_guard = true;
-    memory_region_add_subregion_overlap(get_system_memory(), BANYAN_OWN_BASE,
-                                        &s->own,
-                                        BANYAN_PINNED);
-    memory_region_add_subregion_overlap(get_system_memory(),
-                                        BANYAN_CONTROL_BASE, &s->control,
-                                        BANYAN_PINNED);
-}
-
-static char *domains_get_report(Object *obj, Error **errp)
-{
-    char *json = chip ? banyan_domains_json(chip->domains) : NULL;
-    char *copy = g_strdup(json ? json : "{}");
-
-    free(json);
-    return copy;
-}
-
-static const Property domains_properties[] = {
-    DEFINE_PROP_STRING("launch-arbiter", BanyanDomainsState, launch_arbiter),
-};
-
-static void domains_class_init(ObjectClass *klass, void *data)
-{
-    DeviceClass *dc = DEVICE_CLASS(klass);
-
-    dc->realize = domains_realize;
-    dc->desc = "domain table: what each VM is and may touch";
-    dc->hotpluggable = false;
-    device_class_set_props(dc, domains_properties);
-    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
-    object_class_property_add_str(klass, "report", domains_get_report, NULL);
-    object_class_property_set_description(klass, "report",
-        "domains, launches and counters as JSON");
-    object_class_property_set_description(klass, "launch-arbiter",
-        "parallel (default), or serial: one launch at a time, as a control");
-}
-
-static const TypeInfo banyan_types[] = {
-    {
-        .name = TYPE_BANYAN_VTPM,
-        .parent = TYPE_DEVICE,
-        .instance_size = sizeof(BanyanVtpmState),
-        .class_init = vtpm_class_init,
-    },
-    {
-        .name = TYPE_BANYAN_DOMAINS,
-        .parent = TYPE_DEVICE,
-        .instance_size = sizeof(BanyanDomainsState),
-        .class_init = domains_class_init,
-    },
-};
-
-DEFINE_TYPES(banyan_types)

@@ -38,6 +38,12 @@ typedef struct BanyanChip {
 
 /* The machine's chip; made at the first call. BQL. */
 BanyanChip *banyan_chip(void);
+/* Whether this machine can carry the chip; says why not. */
+bool banyan_machine_suits(Error **errp);
+/* The launch machine anew: its parameters come from both devices. BQL. */
+bool banyan_chip_make_launch(Error **errp);
+/* What the bus says of an access. */
+struct banyan_cycle banyan_cycle_of(MemTxAttrs attrs);
 /* Commits core to a launch; negative: refused. BQL. */
 banyan_status banyan_chip_skinit(X86CPU *cpu, uint32_t slb);
 /* Where physical address hpa lies in the machine's RAM. */

@@ -1,0 +1,209 @@
+/*
+ * Domains and late launch: -device banyan-vtpm, the vTPM's window
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "qapi/error.h"
+#include "exec/address-spaces.h"
+#include "hw/qdev-properties.h"
+#include "migration/blocker.h"
+#include "qom/object.h"
+#include "system/cpu-timers.h"
+#include "banyan_internal.h"
+#include "trace.h"
+
+#define TYPE_BANYAN_VTPM "banyan-vtpm"
+OBJECT_DECLARE_SIMPLE_TYPE(BanyanVtpmState, BANYAN_VTPM)
+
+struct BanyanVtpmState {
+    DeviceState parent_obj;
+
+    BanyanChip *chip; /* NULL until realized */
+    MemoryRegion window;
+    Error *blocker;
+    char *engine;
+    char *platform;
+    uint32_t instances;
+    uint64_t hash_rate;
+    uint32_t sync_bound_us;
+    uint32_t did_vid;
+};
+
+static MemTxResult vtpm_read(void *opaque, hwaddr addr, uint64_t *data,
+                             unsigned size, MemTxAttrs attrs)
+{
+    BanyanVtpmState *s = opaque;
+    const struct banyan_cycle cycle = banyan_cycle_of(attrs);
+    banyan_status rc = banyan_vtpm_mmio_read(s->chip->vtpm, &cycle, addr, size,
+                                             data);
+
+    if (rc) {
+        *data = ~0ULL;
+    }
+    trace_banyan_vtpm_read(cycle.requester, addr, size, *data, rc);
+    return MEMTX_OK;
+}
+
+static MemTxResult vtpm_write(void *opaque, hwaddr addr, uint64_t data,
+                              unsigned size, MemTxAttrs attrs)
+{
+    BanyanVtpmState *s = opaque;
+    const struct banyan_cycle cycle = banyan_cycle_of(attrs);
+    banyan_status rc;
+
+    /* A doorbell may wait for the engine: never under the big lock. */
+    if (cycle.from_core) {
+        bql_unlock();
+    }
+    rc = banyan_vtpm_mmio_write(s->chip->vtpm, &cycle, addr, size, data);
+    if (cycle.from_core) {
+        bql_lock();
+    }
+    trace_banyan_vtpm_write(cycle.requester, addr, size, data, rc);
+    return MEMTX_OK;
+}
+
+static const MemoryRegionOps vtpm_ops = {
+    .read_with_attrs = vtpm_read,
+    .write_with_attrs = vtpm_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+    .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+};
+
+static void vtpm_event(void *opaque, uint32_t instance, const char *kind,
+                       const char *text)
+{
+    trace_banyan_vtpm_event(instance, kind, text);
+    warn_report("vTPM instance %" PRIu32 ": %s: %s", instance, kind, text);
+}
+
+static void vtpm_realize(DeviceState *dev, Error **errp)
+{
+    static const struct banyan_vtpm_host_ops ops = {
+        .size = sizeof(ops),
+        .event = vtpm_event,
+    };
+    BanyanVtpmState *s = BANYAN_VTPM(dev);
+    struct banyan_vtpm_config config;
+    char *error = NULL;
+
+    if (!banyan_machine_suits(errp)) {
+        return;
+    }
+    s->chip = banyan_chip();
+    if (s->chip->vtpm) {
+        error_setg(errp, "there is one vTPM chip; give it more instances");
+        return;
+    }
+    if (!s->engine) {
+        error_setg(errp, "engine= is missing: the path of banyan-vtpm-engine");
+        return;
+    }
+    config = (struct banyan_vtpm_config) {
+        .size = sizeof(config),
+        .instances = s->instances,
+        .engine = s->engine,
+        .platform = s->platform,
+        .sync_bound_ns = (uint64_t)s->sync_bound_us * SCALE_US,
+        .deterministic = icount_enabled() != ICOUNT_DISABLED,
+        .did_vid = s->did_vid,
+    };
+    if (banyan_vtpm_create(&config, &ops, NULL, &s->chip->vtpm, &error)) {
+        error_setg(errp, "the vTPM cannot start: %s",
+                   error ? error : "unknown reason");
+        free(error);
+        return;
+    }
+    error_setg(&s->blocker, "the vTPM's instances cannot be saved");
+    if (migrate_add_blocker(&s->blocker, errp) < 0) {
+        return;
+    }
+    s->chip->hash_rate = s->hash_rate;
+    if (!s->platform) {
+        banyan_domains_set_insecure(s->chip->domains,
+                                    BANYAN_INSECURE_TEST_ENGINE);
+    }
+    if (!banyan_chip_make_launch(errp)) {
+        return;
+    }
+    memory_region_init_io(&s->window, OBJECT(s), &vtpm_ops, s, TYPE_BANYAN_VTPM,
+                          BANYAN_VTPM_WINDOW_SIZE);
+    /* One window serves many cores at once; instances have their own locks. */
+    s->window.disable_reentrancy_guard = true;
+    memory_region_add_subregion_overlap(get_system_memory(), BANYAN_VTPM_BASE,
+                                        &s->window,
+                                        BANYAN_PINNED);
+}
+
+static void vtpm_unrealize(DeviceState *dev)
+{
+    BanyanVtpmState *s = BANYAN_VTPM(dev);
+
+    memory_region_del_subregion(get_system_memory(), &s->window);
+    banyan_vtpm_destroy(s->chip->vtpm);
+    s->chip->vtpm = NULL;
+}
+
+static char *vtpm_get_report(Object *obj, Error **errp)
+{
+    BanyanChip *chip = BANYAN_VTPM(obj)->chip;
+    char *json = chip && chip->vtpm ? banyan_vtpm_json(chip->vtpm) : NULL;
+    char *copy = g_strdup(json ? json : "{}");
+
+    free(json);
+    return copy;
+}
+
+static const Property vtpm_properties[] = {
+    DEFINE_PROP_STRING("engine", BanyanVtpmState, engine),
+    DEFINE_PROP_STRING("platform", BanyanVtpmState, platform),
+    DEFINE_PROP_UINT32("instances", BanyanVtpmState, instances, 1),
+    /* SKINIT of 64 KiB took 177.52 ms on the machine of the Flicker paper. */
+    DEFINE_PROP_UINT64("hash-rate", BanyanVtpmState, hash_rate, 369175),
+    DEFINE_PROP_UINT32("sync-bound-us", BanyanVtpmState, sync_bound_us, 200),
+    DEFINE_PROP_UINT32("did-vid", BanyanVtpmState, did_vid, 0),
+};
+
+static void vtpm_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+
+    dc->realize = vtpm_realize;
+    dc->unrealize = vtpm_unrealize;
+    dc->desc = "vTPM chip: one window, an instance for each domain";
+    dc->hotpluggable = false;
+    device_class_set_props(dc, vtpm_properties);
+    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+    object_class_property_add_str(klass, "report", vtpm_get_report, NULL);
+    object_class_property_set_description(klass, "report",
+        "instances, states and counters as JSON");
+    object_class_property_set_description(klass, "engine",
+        "path of the worker executable, banyan-vtpm-engine");
+    object_class_property_set_description(klass, "platform",
+        "private platform folder; without it keys are of class \"test\"");
+    object_class_property_set_description(klass, "instances",
+        "number of vTPM instances; 0 is the host's");
+    object_class_property_set_description(klass, "hash-rate",
+        "bytes per second of a launch's transfer to its instance; 0: no time");
+    object_class_property_set_description(klass, "sync-bound-us",
+        "longest wait for the engine inside a register write");
+    object_class_property_set_description(klass, "did-vid",
+        "TPM_DID_VID; 0: the default");
+}
+
+static const TypeInfo banyan_vtpm_types[] = {
+    {
+        .name = TYPE_BANYAN_VTPM,
+        .parent = TYPE_DEVICE,
+        .instance_size = sizeof(BanyanVtpmState),
+        .class_init = vtpm_class_init,
+    },
+};
+
+DEFINE_TYPES(banyan_vtpm_types)
