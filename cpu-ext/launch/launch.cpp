@@ -63,7 +63,8 @@ Result<Launches::Progress> Launches::tick(std::uint32_t domain, std::int64_t now
         default:
             break;
         }
-        event = perform(domain, taken.action, now) ? observe(domain, now, next) : Event::kFailed;
+        launch.lost = !perform(domain, taken.action, now) || launch.lost;
+        event = observe(domain, now, next);
     }
     return Progress::kBusy;
 }
@@ -100,13 +101,20 @@ std::optional<Event> Launches::observe(std::uint32_t domain, std::int64_t now, s
     case State::kStarting:
     case State::kHashing:
     case State::kEnding:
-        switch (host_.drtm_poll(domain)) {
+        if (now < launch.cycle_end) {
+            next = launch.cycle_end;
+            return std::nullopt;
+        }
+        switch (launch.lost ? Poll::kFailed : host_.drtm_poll(domain)) {
         case Poll::kBusy:
             return std::nullopt;
-        case Poll::kFailed:
-            return Event::kFailed;
+        case Poll::kFailed: // it enters all the same, and the report names what it enters
+            return digested(domain) ? std::optional(Event::kFailed) : std::nullopt;
         case Poll::kDone:
             break;
+        }
+        if (launch.state == State::kEnding && !digested(domain)) {
+            return std::nullopt;
         }
         if (launch.state == State::kHashing) {
             launch.hashed += chunk(launch);
@@ -129,8 +137,9 @@ bool Launches::perform(std::uint32_t domain, Action action, std::int64_t now)
     case Action::kReadAndStart: {
         const std::uint32_t length = header(launch, kHeaderMeasured);
         launch.measured = length == 0 ? kMeasuredForZero : length;
-        launch.digest = host_.sha384(std::span(*launch.block).first(launch.measured));
+        host_.digest_begin(domain, std::span(*launch.block).first(launch.measured));
         launch.times.hash_start_ns = now;
+        launch.cycle_end = now + kCycleNs;
         return host_.drtm(domain, Drtm::kStart, {});
     }
 
@@ -144,6 +153,7 @@ bool Launches::perform(std::uint32_t domain, Action action, std::int64_t now)
         return host_.drtm(domain, Drtm::kData, std::span(*launch.block).subspan(launch.hashed, chunk(launch)));
 
     case Action::kEndHash:
+        launch.cycle_end = now + kCycleNs;
         return host_.drtm(domain, Drtm::kEnd, {});
 
     case Action::kRefuse: // the others are tick()'s, begin()'s and cancel()'s
@@ -168,7 +178,7 @@ void Launches::enter(std::uint32_t domain, std::int64_t now)
     times.entry_ns = now;
     const auto slb = static_cast<std::uint32_t>(launch.slb);
     const EntryState entry{slb, slb + header(launch, kHeaderEntry), slb + kStackOffset, launch.measured};
-    host_.enter(launch.core, domain, entry, launch.digest, times);
+    host_.enter(launch.core, domain, entry, *launch.digest, times);
 }
 
 void Launches::cancel(std::uint32_t domain)
@@ -212,12 +222,21 @@ std::uint32_t Launches::chunk(const Launch &launch) const
     return std::min(launch.measured - launch.hashed, kChunk);
 }
 
+bool Launches::digested(std::uint32_t domain)
+{
+    std::optional<Digest> &digest = launches_[domain].digest;
+    if (!digest) {
+        digest = host_.digest(domain);
+    }
+    return digest.has_value();
+}
+
 /// When the last byte of the next chunk has crossed the bus: counted from the first byte, so that k bytes never take less
 /// than k / rate and rounding does not add up.
 std::int64_t Launches::arrival(const Launch &launch) const
 {
     if (config_.hash_rate == 0) {
-        return launch.transfer_start;
+        return launch.transfer_start + kCycleNs * (launch.hashed / kChunk + 1);
     }
     const std::uint64_t bytes = launch.hashed + chunk(launch);
     const std::uint64_t ns = (bytes * kNsPerSecond + config_.hash_rate - 1) / config_.hash_rate;

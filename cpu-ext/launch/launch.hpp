@@ -46,7 +46,9 @@ public:
     virtual bool read_slb(std::uint32_t domain, std::uint64_t slb, Block &out) = 0;
     virtual bool drtm(std::uint32_t domain, Drtm step, std::span<const std::uint8_t> data) = 0;
     virtual Poll drtm_poll(std::uint32_t domain) = 0;
-    virtual Digest sha384(std::span<const std::uint8_t> data) = 0;
+    /// Takes a copy, returns at once; one at a time for a domain. digest(): nullopt while it is being computed.
+    virtual void digest_begin(std::uint32_t domain, std::span<const std::uint8_t> data) = 0;
+    virtual std::optional<Digest> digest(std::uint32_t domain) = 0;
     virtual void enter(std::uint32_t core, std::uint32_t domain, const EntryState &entry, const Digest &digest,
                        const Times &times) = 0;
 };
@@ -82,8 +84,10 @@ private:
         std::uint32_t hashed = 0; // bytes whose HASH_DATA is done
         std::uint32_t measured = 0;
         std::int64_t transfer_start = 0; // when the bus became free for the first byte
+        std::int64_t cycle_end = 0;      // of the bus cycle of the step under way
+        bool lost = false;               // the host refused a hash step
         Times times{};
-        Digest digest{};
+        std::optional<Digest> digest;
         std::unique_ptr<Block> block;
     };
 
@@ -92,6 +96,7 @@ private:
     [[nodiscard]] std::int64_t arrival(const Launch &launch) const;
     /// What has happened since; nothing: look again at `next`.
     [[nodiscard]] std::optional<Event> observe(std::uint32_t domain, std::int64_t now, std::int64_t &next);
+    [[nodiscard]] bool digested(std::uint32_t domain);
     /// false: the host refused the hash step that was to be posted.
     [[nodiscard]] bool perform(std::uint32_t domain, Action action, std::int64_t now);
     void enter(std::uint32_t domain, std::int64_t now);

@@ -55,10 +55,16 @@ public:
         }
         return rc == BANYAN_OK ? Poll::kDone : Poll::kFailed;
     }
-    Digest sha384(std::span<const std::uint8_t> data) override
+    void digest_begin(std::uint32_t domain, std::span<const std::uint8_t> data) override
+    {
+        ops_.digest_begin(opaque_, domain, data.data(), data.size());
+    }
+    std::optional<Digest> digest(std::uint32_t domain) override
     {
         Digest digest;
-        ops_.sha384(opaque_, data.data(), data.size(), digest.data());
+        if (ops_.digest_poll(opaque_, domain, digest.data()) != BANYAN_OK) {
+            return std::nullopt;
+        }
         return digest;
     }
     void enter(std::uint32_t core, std::uint32_t domain, const EntryState &entry, const Digest &digest,
@@ -78,7 +84,8 @@ private:
 bool complete(const banyan_launch_host_ops &ops)
 {
     return ops.window != nullptr && ops.drained != nullptr && ops.read_slb != nullptr && ops.drtm != nullptr &&
-           ops.drtm_poll != nullptr && ops.sha384 != nullptr && ops.enter != nullptr;
+           ops.drtm_poll != nullptr && ops.digest_begin != nullptr && ops.digest_poll != nullptr &&
+           ops.enter != nullptr;
 }
 
 static_assert(kChunk == BANYAN_DRTM_DATA_MAX);

@@ -20,7 +20,7 @@ struct banyan_launch;
 
 struct banyan_launch_config {
     uint32_t size;
-    uint64_t hash_rate;     /* bytes per second on each instance's bus; 0: no transfer time */
+    uint64_t hash_rate;     /* bytes per second on each instance's bus; 0: a bus cycle a chunk */
     uint32_t serial;        /* 1: one launch at a time (bench control; certified as insecure) */
     uint64_t poll_ns;       /* virtual time between two polls of a busy step */
 };
@@ -41,7 +41,10 @@ struct banyan_launch_host_ops {
     banyan_status (*read_slb)(void *opaque, uint32_t domain, uint64_t slb, uint8_t out[0x10000]);
     banyan_status (*drtm)(void *opaque, uint32_t domain, uint32_t step, const void *data, uint32_t size); /* banyan_drtm_step */
     banyan_status (*drtm_poll)(void *opaque, uint32_t domain);
-    void (*sha384)(void *opaque, const void *data, size_t size, uint8_t out[BANYAN_DIGEST_SIZE]);
+    /* SHA-384 of a copy of data, computed without the big lock; a new one for a domain takes the place of the last.
+     * digest_poll: BANYAN_OK and the digest, or BANYAN_BUSY. */
+    void (*digest_begin)(void *opaque, uint32_t domain, const void *data, size_t size);
+    banyan_status (*digest_poll)(void *opaque, uint32_t domain, uint8_t out[BANYAN_DIGEST_SIZE]);
     void (*enter)(void *opaque, uint32_t core, uint32_t domain, const struct banyan_launch_entry *entry,
                   const uint8_t digest[BANYAN_DIGEST_SIZE], const struct banyan_launch_times *times);
 };

@@ -64,7 +64,14 @@ struct FuzzHost : Host {
         const std::uint8_t answer = next();
         return answer < 3 ? Poll::kFailed : answer < 60 ? Poll::kBusy : Poll::kDone;
     }
-    Digest sha384(std::span<const std::uint8_t>) override { return {}; }
+    void digest_begin(std::uint32_t, std::span<const std::uint8_t> bytes) override
+    {
+        REQUIRE(!bytes.empty() && bytes.size() <= kSlbSize);
+    }
+    std::optional<Digest> digest(std::uint32_t) override
+    {
+        return next() < 40 ? std::nullopt : std::optional(Digest{});
+    }
     void enter(std::uint32_t, std::uint32_t domain, const EntryState &entry, const Digest &,
                const Times &times) override
     {

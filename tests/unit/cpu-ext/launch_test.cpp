@@ -24,11 +24,12 @@ public:
     std::string refuse; // the step whose posting is refused
     std::string fail;   // the step whose poll fails
     int polls_busy = 0; // polls that say busy after each step
+    int digest_polls_busy = 0;
     std::int64_t now = 0;
 
     std::uint32_t entered_core = 99;
     EntryState entry{};
-    Digest digest{};
+    Digest entered_digest{};
     Times times{};
 
     void window(std::uint32_t domain, std::uint64_t slb, bool closed) override
@@ -62,14 +63,21 @@ public:
         }
         return last_[domain] == fail ? Poll::kFailed : Poll::kDone;
     }
-    Digest sha384(std::span<const std::uint8_t> data) override { return digest_of(data); }
+    void digest_begin(std::uint32_t domain, std::span<const std::uint8_t> data) override
+    {
+        digests_[domain] = digest_of(data);
+    }
+    std::optional<Digest> digest(std::uint32_t domain) override
+    {
+        return digest_polls_busy-- > 0 ? std::nullopt : std::optional(digests_.at(domain));
+    }
     void enter(std::uint32_t core, std::uint32_t domain, const EntryState &state, const Digest &slb_digest,
                const Times &when) override
     {
         note(domain, "enter");
         entered_core = core;
         entry = state;
-        digest = slb_digest;
+        entered_digest = slb_digest;
         times = when;
     }
 
@@ -101,6 +109,7 @@ private:
     }
     void note(std::uint32_t domain, const std::string &what) { calls.push_back(std::to_string(domain) + " " + what); }
 
+    std::map<std::uint32_t, Digest> digests_;
     std::map<std::uint32_t, std::string> last_;
     std::map<std::uint32_t, int> busy_;
 };
@@ -152,7 +161,7 @@ TEST_F(LaunchTest, ClosesDrainsReadsHashesAndEnters)
     ASSERT_TRUE(launches.begin(3, 2, kSlb, 1000));
     EXPECT_TRUE(launches.is_open(2));
     EXPECT_TRUE(host.calls.empty()) << "begin() only commits";
-    EXPECT_EQ(run(launches, 2, 1000), 1000);
+    EXPECT_EQ(run(launches, 2, 1000), 1000 + 5 * kCycleNs) << "HASH_START, three chunks, HASH_END";
     EXPECT_FALSE(launches.is_open(2));
     EXPECT_EQ(host.calls, (std::vector<std::string>{"2 close 196608", "2 read", "2 start", "2 data", "2 data", "2 data",
                                                     "2 end", "2 enter"}));
@@ -163,7 +172,7 @@ TEST_F(LaunchTest, ClosesDrainsReadsHashesAndEnters)
     EXPECT_EQ(host.entry.measured, 10'000U);
     const auto measured = std::span(host.block).first(10'000);
     EXPECT_TRUE(std::equal(measured.begin(), measured.end(), host.hashed[2].begin(), host.hashed[2].end()));
-    EXPECT_EQ(host.digest, FakeHost::digest_of(measured));
+    EXPECT_EQ(host.entered_digest, FakeHost::digest_of(measured));
     EXPECT_EQ(host.times.wait_for_other_domain_ns, 0);
 }
 
@@ -217,7 +226,7 @@ TEST_F(LaunchTest, WaitsForTheDrainBeforeItReads)
     }
     EXPECT_EQ(host.calls, (std::vector<std::string>{"1 close 196608"}));
     host.drained_answer = true;
-    EXPECT_EQ(run(launches, 1, next), next);
+    EXPECT_EQ(run(launches, 1, next), next + 5 * kCycleNs);
 }
 
 TEST_F(LaunchTest, KBytesNeverArriveBeforeKOverRate)
@@ -253,7 +262,34 @@ TEST_F(LaunchTest, RoundingDoesNotAddUp)
     Launches launches({3'000'000'007, false, 1}, host);
     ASSERT_TRUE(launches.begin(1, 1, kSlb, 0));
     const std::int64_t end = run(launches, 1, 0);
-    EXPECT_EQ(end, (0x1'0000LL * 1'000'000'000 + 3'000'000'006) / 3'000'000'007);
+    EXPECT_EQ(end, (0x1'0000LL * 1'000'000'000 + 3'000'000'006) / 3'000'000'007 + 2 * kCycleNs);
+}
+
+// Without transfer time a launch still takes virtual time, so that one which waits for another can be told from one that
+// does not.
+TEST_F(LaunchTest, TakesABusCycleAStepWhenBytesTakeNone)
+{
+    for (const std::uint32_t length : {1U, 4096U, 4097U, 65535U}) {
+        set_header(0, static_cast<std::uint16_t>(length));
+        Launches launches({0, false, 100}, host);
+        ASSERT_TRUE(launches.begin(1, 1, kSlb, 50));
+        const std::int64_t chunks = (length + kChunk - 1) / kChunk;
+        EXPECT_EQ(run(launches, 1, 50), 50 + (chunks + 2) * kCycleNs);
+    }
+}
+
+// The digest names in the report what was entered; it is computed elsewhere, and SKINIT completes when it is there.
+TEST_F(LaunchTest, EntersNoSoonerThanTheDigestIsThere)
+{
+    for (const std::string failing : {"", "start", "data", "end"}) {
+        host.fail = failing;
+        host.digest_polls_busy = 7;
+        Launches launches({0, false, 100}, host);
+        ASSERT_TRUE(launches.begin(1, 1, kSlb, 0));
+        EXPECT_GT(run(launches, 1, 0), 0);
+        EXPECT_EQ(host.digest_polls_busy, -1) << "asked until it was there, and not again";
+        EXPECT_EQ(host.entered_digest, FakeHost::digest_of(std::span(host.block).first(10'000)));
+    }
 }
 
 TEST_F(LaunchTest, AnEarlyTickChangesNothing)
@@ -349,7 +385,7 @@ TEST_F(LaunchTest, ACancelledLaunchFreesTheArbiter)
     launches.cancel(2); // waiting: nothing of it was begun
     EXPECT_EQ(host.calls, (std::vector<std::string>{"1 close 196608", "1 open 196608"}));
     host.drained_answer = true;
-    EXPECT_EQ(run(launches, 3, 100), 100);
+    EXPECT_EQ(run(launches, 3, 100), 100 + 5 * kCycleNs);
 }
 
 TEST_F(LaunchTest, HashFailuresDoNotStopTheLaunch)

@@ -11,6 +11,7 @@
 #include "qemu/osdep.h"
 #include "qemu/units.h"
 #include "qemu/error-report.h"
+#include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
 #include "cpu.h"
@@ -23,6 +24,7 @@
 #include "hw/i386/apic_internal.h"
 #include "hw/i386/x86.h"
 #include "hw/pci/pci.h"
+#include "system/cpu-timers.h"
 #include "system/reset.h"
 #include "banyan_internal.h"
 #include "trace.h"
@@ -221,6 +223,77 @@ static void op_window(void *opaque, uint32_t domain, uint64_t slb, int closed)
     banyan_dma_window(domain, slb, closed);
 }
 
+/*
+ * The digest of a launch's block is computed by a thread of its own: it takes
+ * longer than anything may under the BQL. A job that a newer one has replaced
+ * frees itself.
+ */
+typedef struct DigestJob {
+    QemuThread thread;
+    QemuEvent done;
+    bool ready;
+    int refs; /* thread and chip */
+    size_t size;
+    uint8_t digest[BANYAN_DIGEST_SIZE];
+    uint8_t data[BANYAN_SLB_SIZE];
+} DigestJob;
+
+static DigestJob *digest_job[BANYAN_MAX_DOMAINS + 1];
+
+static void digest_unref(DigestJob *job)
+{
+    if (qatomic_fetch_dec(&job->refs) == 1) {
+        qemu_event_destroy(&job->done);
+        g_free(job);
+    }
+}
+
+static void *digest_thread(void *opaque)
+{
+    DigestJob *job = opaque;
+
+    op_sha384(NULL, job->data, job->size, job->digest);
+    qatomic_store_release(&job->ready, true);
+    qemu_event_set(&job->done);
+    digest_unref(job);
+    return NULL;
+}
+
+static void op_digest_begin(void *opaque, uint32_t domain, const void *data,
+                            size_t size)
+{
+    DigestJob *job = g_new(DigestJob, 1);
+
+    assert(size <= sizeof(job->data));
+    if (digest_job[domain]) {
+        digest_unref(digest_job[domain]);
+    }
+    job->refs = 2;
+    job->ready = false;
+    job->size = size;
+    memcpy(job->data, data, size);
+    qemu_event_init(&job->done, false);
+    digest_job[domain] = job;
+    qemu_thread_create(&job->thread, "banyan-digest", digest_thread, job,
+                       QEMU_THREAD_DETACHED);
+}
+
+static banyan_status op_digest_poll(void *opaque, uint32_t domain,
+                                    uint8_t out[BANYAN_DIGEST_SIZE])
+{
+    DigestJob *job = digest_job[domain];
+
+    /* Under icount how long the host takes must not show. */
+    if (icount_enabled()) {
+        qemu_event_wait(&job->done);
+    }
+    if (!qatomic_load_acquire(&job->ready)) {
+        return BANYAN_BUSY;
+    }
+    memcpy(out, job->digest, BANYAN_DIGEST_SIZE);
+    return BANYAN_OK;
+}
+
 static int op_drained(void *opaque, uint32_t domain)
 {
     /*
@@ -390,7 +463,8 @@ bool banyan_chip_make_launch(Error **errp)
         .read_slb = op_read_slb,
         .drtm = op_drtm,
         .drtm_poll = op_drtm_poll,
-        .sha384 = op_sha384,
+        .digest_begin = op_digest_begin,
+        .digest_poll = op_digest_poll,
         .enter = op_enter,
     };
     const struct banyan_launch_config config = {
