@@ -176,11 +176,8 @@ RunReport make_report(const Plan &plan, const SessionResult &session, const std:
         exits.push_back(session.failure->exit);
     }
     report.exit = fold(exits);
-    // Without icount QEMU's virtual clock is the host's while the server runs.
-    const json virtual_ns = member(session.report, "virtual_ns");
-    const json virtual_seconds = virtual_ns.is_number() ? json(virtual_ns.get<double>() / 1e9)
-                                 : facts.host_clock     ? json(session.running_seconds)
-                                                        : json(nullptr);
+    const json virtual_ns = member(session.report, "virtual_ns"); // none: the server died before it could be asked
+    const json virtual_seconds = virtual_ns.is_number() ? json(virtual_ns.get<double>() / 1e9) : json(nullptr);
     report.json = {
         {"schema", 1},
         {"machine", plan.machine.name},

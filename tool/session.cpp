@@ -675,7 +675,6 @@ Outcome<void> Session::drive()
     if (auto done = connect(); !done) {
         return done;
     }
-    running_since_ = Clock::now();
     progress_.step("QEMU runs");
     if (auto done = execute(Phase::kBootHypervisor, "qmp_capabilities", nullptr); !done) {
         return tl::unexpected<Failure>(std::move(done.error()));
@@ -772,9 +771,6 @@ SessionResult Session::run(const std::vector<std::string> &command)
     }
     if (!result_.failure || result_.failure->exit != Exit::kInterrupted) {
         read_report();
-    }
-    if (running_since_ != Clock::time_point{}) {
-        result_.running_seconds = std::chrono::duration<double>(Clock::now() - running_since_).count();
     }
     progress_.step("stopping QEMU");
     shut_down();

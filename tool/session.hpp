@@ -65,7 +65,6 @@ struct SessionResult {
     std::vector<VmResult> vms;
     nlohmann::json report;          // of the domain table, null if it could not be read
     std::string qemu_version;       // empty if not known
-    double running_seconds = 0;     // host time with the server running
     std::optional<Failure> failure; // of the whole run
 };
 
@@ -129,7 +128,6 @@ private:
     bool interrupted_ = false;
     mgmt::StatusResponse status_{};
     std::vector<std::unique_ptr<Vm>> vms_;
-    Clock::time_point running_since_{};
     SessionResult result_;
 };
 

@@ -67,7 +67,7 @@ void launch(std::string &out, const LaunchTimes &times, const Digest &slb)
 
 } // namespace
 
-std::string DomainTable::json() const
+std::string DomainTable::json(std::int64_t now_ns) const
 {
     const auto launch_of = [](std::string &out, const Domain &domain) {
         number(out, "launch_count", domain.launch_count);
@@ -85,6 +85,8 @@ std::string DomainTable::json() const
     };
 
     std::string out = "{\"schema\":1,";
+    number(out, "virtual_ns", static_cast<std::uint64_t>(now_ns));
+    out.append(",");
     number(out, "insecure", insecure_);
     out.append(",");
     number(out, "unmarked", unmarked_);

@@ -76,7 +76,8 @@ public:
     [[nodiscard]] access::MsrAnswer msr(std::uint32_t domain, std::uint32_t msr, bool write);
     void deny(std::uint32_t domain, Denied what);
 
-    [[nodiscard]] std::string json() const;
+    /// now_ns: virtual time.
+    [[nodiscard]] std::string json(std::int64_t now_ns) const;
 
 private:
     struct Report {

@@ -357,9 +357,9 @@ void banyan_domains_deny(banyan_domains *domains, std::uint32_t domain, banyan_d
     }
 }
 
-char *banyan_domains_json(const banyan_domains *domains)
+char *banyan_domains_json(const banyan_domains *domains, std::int64_t vtime_ns)
 {
-    const std::string text = domains->table.json();
+    const std::string text = domains->table.json(vtime_ns);
     char *copy = static_cast<char *>(std::malloc(text.size() + 1));
     if (copy != nullptr) {
         std::memcpy(copy, text.c_str(), text.size() + 1);

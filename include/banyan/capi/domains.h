@@ -127,7 +127,7 @@ enum banyan_denied { BANYAN_DENIED_PORT = 0, BANYAN_DENIED_MMIO = 1, BANYAN_DENI
 void banyan_domains_deny(struct banyan_domains *domains, uint32_t domain, enum banyan_denied what); /* domain 0 counts too */
 
 /* States and counters as one JSON object. Free with free(). Big lock. */
-char *banyan_domains_json(const struct banyan_domains *domains);
+char *banyan_domains_json(const struct banyan_domains *domains, int64_t vtime_ns);
 
 #ifdef __cplusplus
 }

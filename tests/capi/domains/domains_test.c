@@ -276,7 +276,7 @@ int main(void)
     CHECK(banyan_domains_mmio_read(domains, &guest_core, BANYAN_WINDOW_OWN, 0x800, 4, &value) == BANYAN_OK);
     CHECK(value == 0xC0C0C0C0u);
 
-    json = banyan_domains_json(domains);
+    json = banyan_domains_json(domains, 7);
     CHECK(json != NULL && strstr(json, "\"schema\":1") != NULL && strstr(json, "\"name\":\"a\"") != NULL);
     CHECK(strstr(json, "\"denied\":{\"port\":2,\"mmio\":0,\"interrupt\":1,\"msr\":1,\"dma\":0}") != NULL);
     free(json);

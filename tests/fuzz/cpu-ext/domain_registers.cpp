@@ -217,7 +217,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
         }
         check(table);
     }
-    const std::string json = table.json();
+    const std::string json = table.json(0);
     REQUIRE(json.front() == '{' && json.back() == '}');
     return 0;
 }

@@ -224,6 +224,7 @@ TEST(DomainCores, LaunchesAreCountedSinceTheSeal)
     b.select(1);
     EXPECT_EQ(b.control(dt::control::kLaunchCount, 8), 2U);
     const std::string json = b.json();
+    EXPECT_NE(json.find("\"virtual_ns\":7,"), std::string::npos) << "as the host said";
     EXPECT_NE(json.find("\"launch\":{\"start_ns\":10,\"hash_start_ns\":20,\"hash_end_ns\":30,\"entry_ns\":40,"
                         "\"wait_for_other_domain_ns\":5,\"slb_sha384\":\"ab00"),
               std::string::npos)

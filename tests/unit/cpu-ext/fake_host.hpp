@@ -203,7 +203,7 @@ public:
     {
         return table.join(core, domain) && table.enter(core, domain);
     }
-    std::string json() const { return table.json(); }
+    std::string json() const { return table.json(7); }
     std::uint64_t denied(std::uint32_t domain, const std::string &kind)
     {
         const std::string text = json();

@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
+#include "qemu/timer.h"
 #include "qapi/error.h"
 #include "exec/address-spaces.h"
 #include "hw/i386/x86.h"
@@ -202,7 +203,8 @@ static void domains_realize(DeviceState *dev, Error **errp)
 static char *domains_get_report(Object *obj, Error **errp)
 {
     BanyanChip *chip = BANYAN_DOMAINS(obj)->chip;
-    char *json = chip ? banyan_domains_json(chip->domains) : NULL;
+    char *json = chip ? banyan_domains_json(chip->domains,
+                            qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL)) : NULL;
     char *copy = g_strdup(json ? json : "{}");
 
     free(json);
