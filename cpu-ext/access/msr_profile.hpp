@@ -26,6 +26,9 @@ inline constexpr std::uint64_t kAllBits = ~std::uint64_t{0};
 inline constexpr std::uint64_t kHwcrTscFreqSel = std::uint64_t{1} << 24; // TSC runs at the P0 frequency
 inline constexpr std::uint64_t kDeCfgLfence = std::uint64_t{1} << 1;     // LFENCE is dispatch serialising
 
+// q35's configuration space as its firmware lays it out; BusRange (bits 5:2) 8, MmioCfgEn.
+inline constexpr std::uint64_t kMmioConf = 0xB000'0000 | 8 << 2 | 1;
+
 inline constexpr auto kPass = dt::MsrAction::kPass;
 inline constexpr auto kConstant = dt::MsrAction::kConstant;
 
@@ -71,7 +74,8 @@ inline constexpr std::array kMsrProfileLinux{
     MsrFact{0xC001'0020, 0xC001'0020, kConstant, 0, 0, "PATCH_LOADER", "microcode updates vanish"},
     MsrFact{0xC001'0030, 0xC001'0035, kConstant, 0, 0, "Processor Name String", "CPUID has it; a write is ignored"},
     MsrFact{0xC001'0055, 0xC001'0055, kConstant, 0, 0, "Interrupt Pending Message", "no C1E"},
-    MsrFact{0xC001'0058, 0xC001'0058, kConstant, 0, 0, "MMIO Configuration Base", "not enabled: ACPI's MCFG says it"},
+    MsrFact{0xC001'0058, 0xC001'0058, kConstant, kMmioConf, 0, "MMIO Configuration Base",
+            "enabled, 256 buses: a loader finds 00:18.0 and 00:18.3 there"},
     MsrFact{0xC001'0061, 0xC001'0071, kConstant, 0, 0, "P-state registers", "one P-state"},
     MsrFact{0xC001'0114, 0xC001'0114, kPass, 0, kAllBits, "VM_CR",
             "R_INIT, DPD and DIS_A20M after SKINIT; the processor banks it by domain"},

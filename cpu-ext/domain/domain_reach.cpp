@@ -29,7 +29,16 @@ constexpr bool implicit_window(std::uint64_t gpa)
            within(gpa, dt::kOwnPageBase, dt::kOwnPageSize);
 }
 
-Place place(const View &view, std::uint64_t gpa)
+/// Configuration space of the functions that lift a launch window (APM 2, 15.24.4), banked by domain.
+constexpr bool dev_page(const Platform &platform, std::uint64_t gpa)
+{
+    constexpr std::uint64_t kPage = 0x1000;
+    const std::uint64_t device = platform.ecam_base + dt::kDevDevice * 8 * kPage;
+    return within(gpa, device + dt::kDevFunction * kPage, kPage) ||
+           within(gpa, device + dt::kDevLinkFunction * kPage, kPage);
+}
+
+Place place(const View &view, const Platform &platform, std::uint64_t gpa)
 {
     if (!live(view.phase())) {
         return {Reach::kNone, 0};
@@ -41,7 +50,7 @@ Place place(const View &view, std::uint64_t gpa)
             return {Reach::kRam, range.hpa + (gpa - range.gpa)};
         }
     }
-    if (implicit_window(gpa)) {
+    if (implicit_window(gpa) || dev_page(platform, gpa)) {
         return {Reach::kMmio, gpa};
     }
     const std::uint32_t windows = view.window_count();
@@ -135,7 +144,8 @@ Reach DomainTable::translate(std::uint32_t domain, std::uint64_t gpa, std::uint6
     if (!is_domain(domain)) {
         return Reach::kNone;
     }
-    const Place found = shared_[domain].published.read([=](const View &view) { return place(view, gpa); });
+    const Place found =
+        shared_[domain].published.read([=, this](const View &view) { return place(view, platform_, gpa); });
     hpa = found.hpa;
     return found.reach;
 }

@@ -188,6 +188,47 @@ BANYAN_SELFTEST(a_domains_device_cannot_write_into_the_launched_block)
     });
 }
 
+// A loader that knows AMD's processors lifts the closure at 00:18.3 or 00:18.0, in its own domain's bank: configuration
+// space of these two functions is in every domain's reach, and nothing else of bus 0 is.
+BANYAN_SELFTEST(a_domains_loader_lifts_the_closure_where_the_processor_has_it)
+{
+    const GuestMain main = [](u64 word) {
+        const Edu edu = guest_edu();
+        const u64 dev = kEcamBase + (u64{dt::kDevDevice} << 15) + (u64{dt::kDevFunction} << 12);
+        const u64 link = kEcamBase + (u64{dt::kDevDevice} << 15) + (u64{dt::kDevLinkFunction} << 12);
+        BANYAN_EXPECT_EQ(read<u8>(dev + 0xF0), 0x0F);
+        BANYAN_EXPECT_EQ(read<u32>(dev + 0xF4), 0); // nothing of the life before
+        write<u32>(dev + 0xF4, 4 << 8);
+        make_block(kSlb, 0x200);
+        write<u64>(kSlb + 0x8000, 0x1111);
+        launch();
+        BANYAN_EXPECT_EQ(read<u32>(dev + 0xF8), 1u << 5);
+        BANYAN_EXPECT_EQ(read<u32>(link + 0x384), 1);
+        edu.load(0x30'0000, 8);
+        edu.store(kSlb + 0x8000, 8);
+        BANYAN_EXPECT_EQ(read<u64>(kSlb + 0x8000), 0x1111);
+        write<u32>(word == 0 ? dev + 0xF8 : link + 0x384, 0);
+        BANYAN_EXPECT_EQ(read<u32>(dev + 0xF8), 0);
+        BANYAN_EXPECT_EQ(read<u32>(link + 0x384), 0);
+        BANYAN_EXPECT_EQ(read<u32>(dt::kOwnPageBase + dt::own::kSlDev) & 1, 0);
+        write<u64>(0x30'0000, 0x2222);
+        edu.load(0x30'0000, 8);
+        edu.store(kSlb + 0x8000, 8);
+        BANYAN_EXPECT_EQ(read<u64>(kSlb + 0x8000), 0x2222);
+        BANYAN_EXPECT_EQ(read<u32>(kEcamBase), ~0u); // the host bridge is nobody's
+        const u16 command = read<u16>(dev + pci::kCommand);
+        write<u16>(dev + pci::kCommand,
+                   static_cast<u16>(~command)); // and these functions' plain registers are the host's
+        BANYAN_EXPECT_EQ(read<u16>(dev + pci::kCommand), command);
+    };
+    for (const u64 word : {0u, 1u}) {
+        set_up_devices();
+        Domain d(1, main, word);
+        give_edu(d);
+        d.run();
+    }
+}
+
 // The device writes interrupt messages. A fixed one for the domain's own core arrives; for another core, or with the
 // delivery mode NMI, SMI, INIT or ExtINT, it does not, and nobody else hears it.
 BANYAN_SELFTEST(a_domains_device_interrupts_its_domain_only)

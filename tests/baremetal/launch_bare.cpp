@@ -286,34 +286,98 @@ BANYAN_SELFTEST(skinit_completes_without_a_tpm)
     }
 }
 
-// The block's 64 KiB are closed to devices until the loader lifts it through the own page of the domain table, if the
-// machine has one.
-BANYAN_SELFTEST(a_device_cannot_write_into_the_launched_block)
+namespace {
+
+constexpr u32 kEduBar = 0xE100'0000;
+
+bool set_up_edu()
 {
     const pci::Function edu = pci::find(0x1234, 0x11E8);
-    if (!machine_has("skinit") || !edu.found) {
-        skip("a machine without SKINIT or without the device edu");
+    if (edu.found) {
+        pci::write(edu, pci::kBar0, kEduBar);
+        pci::write(edu, pci::kCommand, pci::kMemory | pci::kMaster);
     }
-    constexpr u32 kBar = 0xE100'0000;
-    pci::write(edu, pci::kBar0, kBar);
-    pci::write(edu, pci::kCommand, pci::kMemory | pci::kMaster);
-    const auto copy_to = [](u64 address) { // four bytes out of the device's buffer
-        write<u64>(kBar + 0x80, 0x40000);
-        write<u64>(kBar + 0x88, address);
-        write<u64>(kBar + 0x90, 4);
-        write<u64>(kBar + 0x98, 3);
-        return eventually([] { return (read<u32>(kBar + 0x98) & 1) == 0; });
-    };
+    return edu.found;
+}
+
+/// Four zero bytes out of the device's buffer to `address`.
+bool edu_clears(u64 address)
+{
+    write<u64>(kEduBar + 0x80, 0x40000);
+    write<u64>(kEduBar + 0x88, address);
+    write<u64>(kEduBar + 0x90, 4);
+    write<u64>(kEduBar + 0x98, 3);
+    return eventually([] { return (read<u32>(kEduBar + 0x98) & 1) == 0; });
+}
+
+void launch_with_a_mark()
+{
     park_others();
     make_block(kSlb, 0x200);
     write<u32>(kSlb + 0x8000, 0x1234'5678);
     write<u32>(kSlb + 0x1'0000, 0x1234'5678);
     launch();
     settle();
-    BANYAN_EXPECT(copy_to(kSlb + 0x8000));
-    BANYAN_EXPECT(copy_to(kSlb + 0x1'0000));
+}
+
+} // namespace
+
+// The block's 64 KiB are closed to devices from the launch on.
+BANYAN_SELFTEST(a_device_cannot_write_into_the_launched_block)
+{
+    if (!machine_has("skinit") || !set_up_edu()) {
+        skip("a machine without SKINIT or without the device edu");
+    }
+    launch_with_a_mark();
+    BANYAN_EXPECT(edu_clears(kSlb + 0x8000));
+    BANYAN_EXPECT(edu_clears(kSlb + 0x1'0000));
     BANYAN_EXPECT_EQ(read<u32>(kSlb + 0x8000), 0x1234'5678);
     BANYAN_EXPECT_EQ(read<u32>(kSlb + 0x1'0000), 0); // behind the block the device works
+}
+
+// A loader finds the DEV capability at 00:18.3, sees the closure in DEV_CR, and lifts it there.
+BANYAN_SELFTEST(a_loader_lifts_the_closure_through_dev)
+{
+    if (!machine_has("skinit") || !set_up_edu()) {
+        skip("a machine without SKINIT or without the device edu");
+    }
+    const pci::Function dev{true, 0, 0x18 << 3 | 3};
+    constexpr u32 kDevCr = 4 << 8;
+    constexpr u32 kSlDevEn = 1u << 5;
+    BANYAN_EXPECT((pci::read(dev, 0x04) >> 16 & 0x10) != 0); // status: capabilities list
+    u32 at = pci::read(dev, 0x34) & 0xFC;
+    while (at != 0 && (pci::read(dev, at) & 0xFF) != 0x0F) {
+        at = pci::read(dev, at) >> 8 & 0xFC;
+    }
+    BANYAN_EXPECT_EQ(at, 0xF0);
+    pci::write(dev, at + 4, kDevCr);
+    pci::write(dev, at + 8, 0); // an earlier launch's
+    BANYAN_EXPECT_EQ(pci::read(dev, at + 8) & kSlDevEn, 0);
+    launch_with_a_mark();
+    BANYAN_EXPECT_EQ(pci::read(dev, at + 8) & kSlDevEn, kSlDevEn);
+    pci::write(dev, at + 8, pci::read(dev, at + 8) & ~kSlDevEn);
+    BANYAN_EXPECT_EQ(pci::read(dev, at + 8) & kSlDevEn, 0);
+    BANYAN_EXPECT(edu_clears(kSlb + 0x8000));
+    BANYAN_EXPECT_EQ(read<u32>(kSlb + 0x8000), 0);
+    pci::write(dev, at + 8, kSlDevEn); // only the processor closes it
+    BANYAN_EXPECT_EQ(pci::read(dev, at + 8) & kSlDevEn, 0);
+}
+
+// The same at word 384h of 00:18.0, where processors of family 17h have it: extended configuration space.
+BANYAN_SELFTEST(a_loader_lifts_the_closure_as_on_family_17h)
+{
+    if (!machine_has("skinit") || !set_up_edu()) {
+        skip("a machine without SKINIT or without the device edu");
+    }
+    constexpr u64 kWord = 0xB000'0000 + (0x18ull << 15) + 0x384;
+    write<u32>(kWord, 0); // an earlier launch's
+    BANYAN_EXPECT_EQ(read<u32>(kWord) & 1, 0);
+    launch_with_a_mark();
+    BANYAN_EXPECT_EQ(read<u32>(kWord) & 1, 1);
+    write<u32>(kWord, read<u32>(kWord) & ~1u);
+    BANYAN_EXPECT_EQ(read<u32>(kWord) & 1, 0);
+    BANYAN_EXPECT(edu_clears(kSlb + 0x8000));
+    BANYAN_EXPECT_EQ(read<u32>(kSlb + 0x8000), 0);
 }
 
 // A core that waits starts after the launch with GIF clear and R_INIT set: its wake-up interrupt does not come.

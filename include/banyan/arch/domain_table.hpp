@@ -22,6 +22,11 @@ inline constexpr std::uint64_t kBlackHoleSize = 0x1000;
 inline constexpr std::uint64_t kLapicBase = 0xFEE0'0000;
 inline constexpr std::uint64_t kLapicSize = 0x1000;
 
+// Device on bus 0 whose functions lift a launch window; their pages of ECAM are in every domain's reach, banked.
+inline constexpr std::uint32_t kDevDevice = 0x18;
+inline constexpr std::uint32_t kDevFunction = 3;
+inline constexpr std::uint32_t kDevLinkFunction = 0;
+
 inline constexpr std::uint32_t kMaxDomains = 15; // 1..15; 0 is the host
 inline constexpr std::uint32_t kMaxCores = 64;
 inline constexpr std::uint64_t kPageSize = 0x1000;

@@ -33,6 +33,8 @@ TEST(DomainReach, ADomainReachesItsRangesAtTheirPhysicalPlaceAndItsWindows)
     const dt::Window windows[] = {{dt::kVtpmBase, dt::kVtpmSize},
                                   {dt::kOwnPageBase, dt::kOwnPageSize},
                                   {dt::kLapicBase, dt::kLapicSize},
+                                  {0xB00C'0000, 0x1000}, // 00:18.0 in ECAM
+                                  {0xB00C'3000, 0x1000}, // 00:18.3
                                   d.windows[0],
                                   d.windows[1]};
     for (const dt::Window &w : windows) {
@@ -53,8 +55,8 @@ TEST(DomainReach, NothingElse)
     for (const std::uint64_t gpa :
          {std::uint64_t{0xA'0000}, dt::kControlBase, dt::kControlBase + 0x1000, dt::kBlackHoleBase,
           dt::kLapicBase + 0x1000, dt::kVtpmBase - 1, std::uint64_t{0xFEC0'0000}, std::uint64_t{0xB000'0000},
-          other.ranges[1].hpa, other.windows[0].base, other.windows[1].base, std::uint64_t{1} << 46,
-          ~std::uint64_t{0}}) {
+          std::uint64_t{0xB00C'1000}, std::uint64_t{0xB00C'4000}, std::uint64_t{0xB00B'F000}, other.ranges[1].hpa,
+          other.windows[0].base, other.windows[1].base, std::uint64_t{1} << 46, ~std::uint64_t{0}}) {
         EXPECT_EQ(reach(b, 1, gpa), Reach::kNone) << std::hex << gpa;
     }
     EXPECT_EQ(reach(b, 16, 0), Reach::kNone);

@@ -139,6 +139,7 @@ static void op_reach_changed(void *opaque, uint32_t domain)
 {
     CPUState *cs;
 
+    banyan_dev_forget(domain);
     banyan_dma_update();
     if (current_cpu) {
         tlb_flush_all_cpus_synced(current_cpu);

@@ -178,6 +178,9 @@ static bool config_allowed(PCIDevice *pci_dev, bool write)
     unsigned asks = current_cpu ? X86_CPU(current_cpu)->env.domain.active : 0;
     uint32_t owner;
 
+    if (banyan_dev_owns(pci_dev)) {
+        return true; /* it has a bank for each domain */
+    }
     if (!port) {
         return asks == 0 &&
                (!write || banyan_domains_of_root_port(dma_chip->domains,
@@ -390,6 +393,10 @@ bool banyan_dma_init(BanyanChip *chip)
         pci_setup_iommu(PCI_HOST_BRIDGE(host)->bus, &dma_ops, NULL);
         pci_host_config_filter = config_allowed;
         pci_intx_filter = intx_allowed;
+        if (!phase_check(PHASE_MACHINE_READY)) {
+            /* Else a SKINIT without any device of ours has made the chip. */
+            banyan_dev_make(PCI_HOST_BRIDGE(host)->bus, &error_fatal);
+        }
     }
     if (fw_cfg) {
         fw_cfg->dma_as = &host_as;

@@ -7,6 +7,7 @@
 #define HW_I386_BANYAN_INTERNAL_H
 
 #include "exec/memory.h"
+#include "hw/pci/pci.h"
 #include "hw/i386/banyan.h"
 #include "banyan/capi/domains.h"
 #include "banyan/capi/launch.h"
@@ -70,5 +71,11 @@ void banyan_dma_update(void);
 /* [slb, slb + 64 KiB) of the domain's guest physical memory. */
 void banyan_dma_window(uint32_t domain, uint64_t slb, bool closed);
 bool banyan_dma_window_closed(uint32_t domain);
+
+/* ---- 00:18.0 and 00:18.3: a loader's way to lift its window ---- */
+bool banyan_dev_make(PCIBus *bus, Error **errp);
+bool banyan_dev_owns(PCIDevice *pci_dev);
+/* What the domain's earlier life left in them. */
+void banyan_dev_forget(unsigned domain);
 
 #endif
