@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Who holds the interface. PTP 1.05, section 6.5.2.4 (TPM_ACCESS). Pure.
+// Who holds the interface. PTP 1.05, section 6.5.2.4 (TPM_ACCESS) and 6.5.3.2 (TPM_LOC_CTRL). Pure.
 #pragma once
 
 #include <array>
@@ -7,6 +7,9 @@
 
 namespace banyan::vtpm {
 
+inline constexpr unsigned kLocalities = 5;
+inline constexpr unsigned kHardwareLocality = 4;   // PTP 3.5: D-RTM hardware alone
+inline constexpr std::uint32_t kPageSize = 0x1000; // one page a locality
 inline constexpr std::uint8_t kNoLocality = 0xff;
 
 struct Localities {

@@ -8,89 +8,93 @@ namespace banyan::vtpm {
 
 using namespace tis;
 
-void TisInterface::power_on(bool established)
+void TisInterface::power_cycled()
 {
-    localities_ = {};
     fifo_ = FifoState::kIdle;
-    established_ = established;
+    vector_ = 0;
     received_ = 0;
     read_at_ = 0;
     buffer_.fill(0);
 }
 
-std::uint64_t TisInterface::read(std::uint32_t offset, unsigned width)
+std::uint32_t TisInterface::read_lanes(std::uint8_t locality, std::uint32_t at, unsigned first, unsigned lanes,
+                                       unsigned width)
 {
-    const std::uint32_t page = offset / kPageSize;
-    const std::uint32_t at = offset % kPageSize;
-    if (page >= kLocalities || width == 0 || width > 8 || at + width > kPageSize) {
-        return ~std::uint64_t{0};
-    }
-
-    std::uint64_t result = 0;
-    for (unsigned done = 0; done < width;) {
-        const std::uint32_t word_at = (at + done) & ~std::uint32_t{3};
-        const unsigned first = (at + done) - word_at;
-        const unsigned lanes = std::min(4 - first, width - done);
-        std::uint32_t word = 0xffff'ffff;
-        if (const RegSpec *spec = find_reg(word_at); spec != nullptr) {
-            word = read_word(static_cast<std::uint8_t>(page), *spec, lanes, width);
-            if (spec->reg != Reg::kDataFifo && spec->reg != Reg::kXdataFifo) { // a FIFO's bytes begin at lane 0
-                word >>= first * 8;
-            }
-        }
-        const std::uint64_t mask = (std::uint64_t{1} << (lanes * 8)) - 1;
-        result |= (word & mask) << (done * 8);
-        done += lanes;
-    }
-    return result;
-}
-
-Wish TisInterface::write(std::uint32_t offset, unsigned width, std::uint64_t value)
-{
-    Wish wish;
-    const std::uint32_t page = offset / kPageSize;
-    const std::uint32_t at = offset % kPageSize;
-    if (page >= kHardwareLocality || width == 0 || width > 8 || at + width > kPageSize) {
-        return wish; // locality 4 is the processor's
-    }
-    for (unsigned done = 0; done < width;) {
-        const std::uint32_t word_at = (at + done) & ~std::uint32_t{3};
-        const unsigned first = (at + done) - word_at;
-        const unsigned lanes = std::min(4 - first, width - done);
-        if (const RegSpec *spec = find_reg(word_at); spec != nullptr) {
-            const std::uint64_t mask = (std::uint64_t{1} << (lanes * 8)) - 1;
-            write_word(static_cast<std::uint8_t>(page), *spec, static_cast<std::uint32_t>((value >> (done * 8)) & mask),
-                       first, lanes, wish);
-        }
-        done += lanes;
-    }
-    return wish;
-}
-
-std::uint32_t TisInterface::read_word(std::uint8_t locality, const RegSpec &spec, unsigned lanes, unsigned width)
-{
-    if (spec.active_only && localities_.active != locality) {
+    const RegSpec *spec = find_reg(at);
+    if (spec == nullptr || (spec->active_only && localities_.active != locality)) {
         return 0xffff'ffff;
     }
-    switch (spec.reg) {
-    case Reg::kAccess:
-        return access_word(locality);
-    case Reg::kSts:
-        return sts_word(width);
-    case Reg::kDataFifo:
-    case Reg::kXdataFifo: {
+    if (spec->reg == Reg::kDataFifo || spec->reg == Reg::kXdataFifo) { // a FIFO's bytes begin at lane 0
         std::uint32_t word = 0;
         for (unsigned i = 0; i < lanes; ++i) {
             word |= static_cast<std::uint32_t>(pop()) << (i * 8);
         }
         return word;
     }
+    return read_word(locality, *spec, width) >> (first * 8);
+}
+
+void TisInterface::write_lanes(std::uint8_t locality, std::uint32_t at, unsigned first, unsigned lanes,
+                               std::uint32_t value, Wish &wish)
+{
+    const RegSpec *spec = find_reg(at);
+    if (spec == nullptr || (spec->active_only && localities_.active != locality)) {
+        return;
+    }
+    const std::uint32_t bits = (value << (first * 8)) & spec->guest_writable;
+    switch (spec->reg) {
+    case Reg::kAccess:
+        write_access(locality, bits, wish);
+        break;
+    case Reg::kSts:
+        write_sts(locality, bits, wish);
+        break;
+    case Reg::kDataFifo:
+    case Reg::kXdataFifo:
+        for (unsigned i = 0; i < lanes; ++i) {
+            push(static_cast<std::uint8_t>(value >> (i * 8)));
+        }
+        break;
+    case Reg::kIntEnable:
+        write_int_enable(locality, spec->guest_writable, first, lanes, value);
+        break;
+    case Reg::kIntVector:
+        if (interrupts_.wired() && first == 0) {
+            vector_ = bits;
+        }
+        break;
+    case Reg::kIntStatus:
+        interrupts_.acknowledge(locality, bits);
+        break;
+    case Reg::kIntfCapability:
+    case Reg::kHashEnd:
+    case Reg::kHashStart:
+    case Reg::kInterfaceId:
+    case Reg::kDidVid:
+    case Reg::kRid:
+        break;
+    }
+}
+
+std::uint32_t TisInterface::read_word(std::uint8_t locality, const RegSpec &spec, unsigned width) const
+{
+    switch (spec.reg) {
+    case Reg::kAccess:
+        return access_word(locality);
+    case Reg::kSts:
+        return sts_word(width);
     case Reg::kDidVid:
         return did_vid_ != 0 ? did_vid_ : spec.reset;
     case Reg::kIntEnable:
+        return spec.reset | interrupts_.enabled(locality);
     case Reg::kIntVector:
+        return vector_;
     case Reg::kIntStatus:
+        return interrupts_.status(locality);
     case Reg::kIntfCapability:
+        return interrupts_.wired() ? spec.reset | kIntCapability : spec.reset;
+    case Reg::kDataFifo:
+    case Reg::kXdataFifo:
     case Reg::kHashEnd:
     case Reg::kHashStart:
     case Reg::kInterfaceId:
@@ -98,26 +102,6 @@ std::uint32_t TisInterface::read_word(std::uint8_t locality, const RegSpec &spec
         return spec.reset;
     }
     return 0xffff'ffff;
-}
-
-void TisInterface::write_word(std::uint8_t locality, const RegSpec &spec, std::uint32_t value, unsigned first_lane,
-                              unsigned lanes, Wish &wish)
-{
-    if (spec.active_only && localities_.active != locality) {
-        return;
-    }
-    if (spec.reg == Reg::kDataFifo || spec.reg == Reg::kXdataFifo) {
-        for (unsigned i = 0; i < lanes; ++i) {
-            push(static_cast<std::uint8_t>(value >> (i * 8)));
-        }
-        return;
-    }
-    const std::uint32_t bits = (value << (first_lane * 8)) & spec.guest_writable;
-    if (spec.reg == Reg::kAccess) {
-        write_access(locality, bits, wish);
-    } else if (spec.reg == Reg::kSts) {
-        write_sts(locality, bits, wish);
-    }
 }
 
 std::uint32_t TisInterface::access_word(std::uint8_t locality) const
@@ -226,6 +210,9 @@ void TisInterface::push(std::uint8_t byte)
     if (step(fifo_, FifoEvent::kByteIn).action == FifoAction::kStore) {
         fifo_event(FifoEvent::kByteIn, nothing);
         buffer_[received_++] = byte;
+        if (!expects_more()) {
+            interrupts_.occur(localities_.active, IntEnable::StsValid::kMask);
+        }
     }
 }
 
@@ -240,36 +227,19 @@ void TisInterface::respond(std::span<const std::uint8_t> response)
     fifo_event(FifoEvent::kResponse, nothing);
 }
 
-Wish TisInterface::hardware_seize()
-{
-    Wish wish;
-    locality_event(LocalityEvent::kHardwareSeize, kHardwareLocality, wish);
-    return wish;
-}
-
-void TisInterface::hardware_release()
-{
-    Wish nothing;
-    locality_event(LocalityEvent::kRelinquish, kHardwareLocality, nothing);
-}
-
-void TisInterface::locality_event(LocalityEvent event, std::uint8_t locality, Wish &wish)
-{
-    const LocalityStep result = step(localities_, event, locality);
-    localities_ = result.next;
-    if (result.released) {
-        fifo_event(FifoEvent::kRelease, wish);
-    }
-}
-
 void TisInterface::fifo_event(FifoEvent event, Wish &wish)
 {
     const FifoStep result = step(fifo_, event);
+    if (result.next == FifoState::kReady && fifo_ != FifoState::kReady) {
+        interrupts_.occur(localities_.active, IntEnable::CommandReady::kMask);
+    }
     fifo_ = result.next;
     switch (result.action) {
     case FifoAction::kIgnore:
     case FifoAction::kStore:
+        break;
     case FifoAction::kPublish:
+        interrupts_.occur(localities_.active, IntEnable::DataAvail::kMask | IntEnable::StsValid::kMask);
         break;
     case FifoAction::kClear:
         received_ = 0;

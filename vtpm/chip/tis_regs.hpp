@@ -9,14 +9,12 @@
 
 #include "banyan/base/field.hpp"
 #include "banyan/base/reg_file.hpp"
+#include "vtpm/chip/locality.hpp"
 
 namespace banyan::vtpm::tis {
 
 using Word = std::uint32_t;
 
-inline constexpr unsigned kLocalities = 5;
-inline constexpr unsigned kHardwareLocality = 4;   // PTP 3.5: D-RTM hardware alone
-inline constexpr std::uint32_t kPageSize = 0x1000; // one page a locality
 inline constexpr std::uint32_t kXdataFifoEnd = 0x0c0;
 
 enum class Reg : std::uint16_t {
@@ -48,13 +46,28 @@ struct Access {
 
 // TPM_INT_ENABLE_x
 struct IntEnable {
+    using DataAvail = Field<Word, 0, 0, bool>;
+    using StsValid = Field<Word, 1, 1, bool>;
+    using LocalityChange = Field<Word, 2, 2, bool>;
     using TypePolarity = Field<Word, 3, 4>; // 01: low level
+    using CommandReady = Field<Word, 7, 7, bool>;
     using GlobalIntEnable = Field<Word, 31, 31, bool>;
 };
 
+// TPM_INT_VECTOR_x
+struct IntVector {
+    using SirqVec = Field<Word, 0, 3>;
+};
+
+// TPM_INT_STATUS_x: the causes at their places in TPM_INT_ENABLE_x; a write of 1 clears
+
 // TPM_INTF_CAPABILITY_x
 struct IntfCapability {
+    using DataAvailIntSupport = Field<Word, 0, 0, bool>;
+    using StsValidIntSupport = Field<Word, 1, 1, bool>;
+    using LocalityChangeIntSupport = Field<Word, 2, 2, bool>;
     using InterruptLevelLow = Field<Word, 4, 4, bool>;
+    using CommandReadyIntSupport = Field<Word, 7, 7, bool>;
     using BurstCountStatic = Field<Word, 8, 8, bool>;
     using DataTransferSizeSupport = Field<Word, 9, 10>; // 0: legacy, 1: 8, 2: 32, 3: 64 bytes
     using InterfaceVersion = Field<Word, 28, 30>;       // 3: TPM 2.0 per PTP
@@ -89,6 +102,14 @@ inline constexpr Word kInterfaceVersionPtp = 3;
 inline constexpr Word kFamilyTpm20 = 1;
 inline constexpr Word kPolarityLow = 1;
 inline constexpr Word kTransfer64 = 3;
+inline constexpr Word kIntCauses =
+    IntEnable::DataAvail::kMask | IntEnable::StsValid::kMask | IntEnable::LocalityChange::kMask |
+    IntEnable::CommandReady::kMask;
+// Added to TPM_INTF_CAPABILITY where the machine has wired an interrupt.
+inline constexpr Word kIntCapability =
+    IntfCapability::DataAvailIntSupport::kMask | IntfCapability::StsValidIntSupport::kMask |
+    IntfCapability::LocalityChangeIntSupport::kMask | IntfCapability::InterruptLevelLow::kMask |
+    IntfCapability::CommandReadyIntSupport::kMask;
 
 struct RegSpec {
     Reg reg;
@@ -99,14 +120,16 @@ struct RegSpec {
     Word guest_writable;   // bits a write acts on
 };
 
-// DID_VID's value is the machine's choice; its reset here is the default.
+// DID_VID's value is the machine's choice; its reset here is the default. TPM_INT_* take writes and
+// TPM_INTF_CAPABILITY has kIntCapability only with an interrupt wired.
 inline constexpr std::array kRegs{
     RegSpec{Reg::kAccess, "TPM_ACCESS", 4, false, Access::TpmRegValidSts::kMask | Access::TpmEstablishment::kMask,
             Access::RequestUse::kMask | Access::Seize::kMask | Access::BeenSeized::kMask |
                 Access::ActiveLocality::kMask},
-    RegSpec{Reg::kIntEnable, "TPM_INT_ENABLE", 4, false, IntEnable::TypePolarity::with(0, kPolarityLow), 0},
-    RegSpec{Reg::kIntVector, "TPM_INT_VECTOR", 4, false, 0, 0},
-    RegSpec{Reg::kIntStatus, "TPM_INT_STATUS", 4, false, 0, 0},
+    RegSpec{Reg::kIntEnable, "TPM_INT_ENABLE", 4, false, IntEnable::TypePolarity::with(0, kPolarityLow),
+            kIntCauses | IntEnable::GlobalIntEnable::kMask},
+    RegSpec{Reg::kIntVector, "TPM_INT_VECTOR", 4, false, 0, IntVector::SirqVec::kMask},
+    RegSpec{Reg::kIntStatus, "TPM_INT_STATUS", 4, false, 0, kIntCauses},
     RegSpec{Reg::kIntfCapability, "TPM_INTF_CAPABILITY", 4, false,
             IntfCapability::DataTransferSizeSupport::with(
                 IntfCapability::InterfaceVersion::with(0, kInterfaceVersionPtp), kTransfer64),
