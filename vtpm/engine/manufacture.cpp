@@ -17,7 +17,9 @@
 #include <tss2/tss2_mu.h>
 #include <tss2/tss2_tpm2_types.h>
 
+#include "vtpm/chip/pcr_banks.hpp"
 #include "vtpm/chip/tpm_header.hpp"
+#include "vtpm/engine/banks.hpp"
 #include "vtpm/engine/tpm_life.hpp"
 
 namespace banyan::vtpm {
@@ -82,7 +84,6 @@ private:
     /// Handles, then one empty-password session for each that needs authorization, then parameters.
     Result<Bytes> command(const char *what, std::uint32_t code, std::span<const std::uint32_t> handles,
                           unsigned sessions, const Bytes &parameters);
-    Status allocate_banks();
     Result<KeyPublic> make_key(const char *what, const TPM2B_PUBLIC &tmpl, std::uint32_t handle);
     Status write_certificate(std::uint32_t index, const Bytes &der);
     Status shut_down();
@@ -121,28 +122,6 @@ Result<Bytes> Factory::command(const char *what, std::uint32_t code, std::span<c
         return complain(text);
     }
     return response;
-}
-
-Status Factory::allocate_banks()
-{
-    TPML_PCR_SELECTION banks{};
-    for (const TPM2_ALG_ID hash : {TPM2_ALG_SHA1, TPM2_ALG_SHA256, TPM2_ALG_SHA384, TPM2_ALG_SHA512}) {
-        TPMS_PCR_SELECTION &bank = banks.pcrSelections[banks.count++];
-        bank.hash = hash;
-        bank.sizeofSelect = 3;
-        if (hash != TPM2_ALG_SHA512) {
-            bank.pcrSelect[0] = bank.pcrSelect[1] = bank.pcrSelect[2] = 0xff;
-        }
-    }
-    Writer parameters;
-    parameters.put(Tss2_MU_TPML_PCR_SELECTION_Marshal, &banks);
-    BANYAN_TRY(const Bytes response, command("TPM2_PCR_Allocate", TPM2_CC_PCR_Allocate,
-                                             std::array{std::uint32_t{TPM2_RH_PLATFORM}}, 1, parameters.take()));
-    // parameterSize(4), allocationSuccess(1)
-    if (response.size() < kTpmHeaderSize + 5 || response[kTpmHeaderSize + 4] != 1) {
-        return complain("the TPM did not take the PCR banks");
-    }
-    return {};
 }
 
 TPM2B_PUBLIC ek_rsa_template()
@@ -339,8 +318,8 @@ Result<Manufactured> Factory::make(const Certify &certify)
     if (!life_.begin({}, {}) || !life_.startup_clear()) {
         return complain("libtpms did not start a new TPM");
     }
-    if (const Status banks = allocate_banks(); !banks) {
-        return fail(banks.error());
+    if (!allocate_banks(life_, kAllPcrBanks)) {
+        return complain("the TPM did not take the PCR banks");
     }
     if (const Status off = shut_down(); !off) {
         return fail(off.error());

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "vtpm/engine/process.hpp"
+#include "vtpm/link/tpm_setup.hpp"
 
 namespace banyan::vtpm {
 
@@ -38,7 +39,7 @@ struct WorkerFds {
 };
 
 /// The TPM of one instance.
-[[noreturn]] void run_worker(const WorkerFds &fds, const Filter &filter, bool restore);
+[[noreturn]] void run_worker(const WorkerFds &fds, const Filter &filter, bool restore, const TpmSetup &setup);
 [[nodiscard]] bool worker_filter(Filter &out);
 
 /// A throw-away process that makes a TPM of class test and writes Made to `out`, then the permanent state.

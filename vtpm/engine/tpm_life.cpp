@@ -19,6 +19,7 @@ namespace banyan::vtpm {
 namespace {
 
 constexpr std::uint32_t kCcStartup = 0x0144;
+constexpr std::uint32_t kCcShutdown = 0x0145;
 constexpr std::uint32_t kCcStirRandom = 0x0146;
 
 // What libtpms' callbacks reach: they have no argument of ours.
@@ -100,6 +101,12 @@ TpmLife::~TpmLife()
     end();
 }
 
+bool TpmLife::set_buffer_size(std::uint32_t size)
+{
+    return TPMLIB_ChooseTPMVersion(TPMLIB_TPM_VERSION_2) == TPM_SUCCESS &&
+           TPMLIB_SetBufferSize(size, nullptr, nullptr) == size;
+}
+
 Status TpmLife::begin(std::span<const std::uint8_t> permanent, std::span<const std::uint8_t> volatile_state)
 {
     end();
@@ -163,6 +170,12 @@ bool TpmLife::startup_clear()
 {
     constexpr std::array<std::uint8_t, 2> kTpmSuClear{0, 0};
     return response_code(execute(0, plain_command(kCcStartup, kTpmSuClear))) == 0;
+}
+
+bool TpmLife::shutdown_clear()
+{
+    constexpr std::array<std::uint8_t, 2> kTpmSuClear{0, 0};
+    return response_code(execute(0, plain_command(kCcShutdown, kTpmSuClear))) == 0;
 }
 
 bool TpmLife::stir()

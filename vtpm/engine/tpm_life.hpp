@@ -20,6 +20,9 @@ public:
     TpmLife(const TpmLife &) = delete;
     TpmLife &operator=(const TpmLife &) = delete;
 
+    /// Of commands and responses, for every life that follows.
+    [[nodiscard]] static bool set_buffer_size(std::uint32_t size);
+
     /// _TPM_Init. Empty permanent: a new TPM is manufactured. With a volatile state the TPM is where it was when that
     /// was taken; the two must be of one moment.
     [[nodiscard]] Status begin(std::span<const std::uint8_t> permanent, std::span<const std::uint8_t> volatile_state);
@@ -28,6 +31,7 @@ public:
     /// Never empty: in failure mode libtpms may answer with nothing, which becomes TPM_RC_FAILURE.
     [[nodiscard]] Bytes execute(std::uint8_t locality, std::span<const std::uint8_t> command);
     [[nodiscard]] bool startup_clear();
+    [[nodiscard]] bool shutdown_clear();
     /// Fresh entropy from the kernel: a state that is restored twice would go on with the same random numbers.
     [[nodiscard]] bool stir();
 

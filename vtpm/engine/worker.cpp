@@ -11,9 +11,11 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <utility>
 
 #include <seccomp.h>
 
+#include "vtpm/engine/banks.hpp"
 #include "vtpm/engine/roles.hpp"
 #include "vtpm/engine/tpm_life.hpp"
 #include "vtpm/engine/vault.hpp"
@@ -63,7 +65,12 @@ bool leaves_no_trace(std::span<const std::uint8_t> command)
 
 class Worker {
 public:
-    Worker(const WorkerFds &fds, Mailbox *box, Vault *vault) : fds_(fds), box_(box), vault_(vault) {}
+    Worker(const WorkerFds &fds, Mailbox *box, Vault *vault, const TpmSetup &setup)
+        : fds_(fds),
+          box_(box),
+          vault_(vault),
+          setup_(setup)
+    {}
 
     void boot(bool restore);
     [[noreturn]] void serve();
@@ -71,6 +78,7 @@ public:
 private:
     KeeperSays ask(const WorkerAsks &question);
     void load();
+    [[nodiscard]] bool init();
     [[nodiscard]] bool restore_checkpoint();
     void wipe_checkpoints();
     bool write_checkpoint(std::uint64_t generation);
@@ -84,7 +92,10 @@ private:
     const WorkerFds fds_;
     Mailbox *const box_;
     Vault *const vault_;
+    const TpmSetup setup_;
     TpmLife life_;
+    bool held_ = false;    // _TPM_Init was, TPM2_Startup was not
+    bool rebuilt_ = false; // the permanent state differs from the durable one since before _TPM_Init
     Bytes committed_;              // permanent state that is durable
     std::uint64_t generation_ = 0; // its number
     bool established_ = false;     // durable
@@ -142,22 +153,48 @@ bool Worker::restore_checkpoint()
 void Worker::boot(bool restore)
 {
     load();
+    if (!TpmLife::set_buffer_size(setup_.buffer_size)) {
+        quit(kExitTpm);
+    }
     if (restore) {
         if (!restore_checkpoint()) {
             quit(kExitTpm);
         }
     } else {
         wipe_checkpoints();
-        if (!life_.begin(committed_, {}) || !life_.startup_clear() || !life_.stir()) {
+        held_ = setup_.hold_startup != 0;
+        if (!init() || (!held_ && !life_.stir())) {
             quit(kExitTpm);
         }
     }
-    if (!make_durable()) {
+    if (!held_ && !make_durable()) {
         quit(kExitStore);
     }
     shared_store(box_->worker.established, established_ ? 1 : 0);
     shared_store(box_->worker.state, static_cast<std::uint32_t>(WorkerState::kReady));
     ring_back();
+}
+
+/// _TPM_Init with the banks that are wanted. Banks count from an _TPM_Init on, and only a started TPM says which it
+/// has: where they differ, and before a held Startup, the TPM goes through a short life first.
+bool Worker::init()
+{
+    if (!life_.begin(committed_, {}) || !life_.startup_clear()) {
+        return false;
+    }
+    const auto banks = allocated_banks(life_);
+    if (!banks || (*banks != setup_.banks && !allocate_banks(life_, setup_.banks))) {
+        return false;
+    }
+    if (*banks == setup_.banks && !held_) {
+        return true;
+    }
+    if (!life_.shutdown_clear()) {
+        return false;
+    }
+    const Bytes permanent = life_.permanent();
+    rebuilt_ = true;
+    return life_.begin(permanent, {}).has_value() && (held_ || life_.startup_clear());
 }
 
 void Worker::wipe_checkpoints()
@@ -188,7 +225,7 @@ bool Worker::write_checkpoint(std::uint64_t generation)
 /// Checkpoint, and commit if the permanent state changed. Afterwards a killed worker comes back here.
 bool Worker::make_durable()
 {
-    const bool changed = life_.dirty() || established_now_ != established_;
+    const bool changed = life_.dirty() || rebuilt_ || established_now_ != established_;
     if (!write_checkpoint(changed ? generation_ + 1 : generation_)) {
         wipe_checkpoints(); // without the newest, none: an older one would undo what was answered
     }
@@ -208,6 +245,7 @@ bool Worker::make_durable()
     generation_ = said.generation;
     committed_ = permanent;
     established_ = established_now_;
+    rebuilt_ = false;
     life_.clean();
     return true;
 }
@@ -242,7 +280,7 @@ WorkerStatus Worker::perform(Op op, std::uint8_t locality, std::span<const std::
     const auto status = [](bool good) { return good ? WorkerStatus::kOk : WorkerStatus::kRefused; };
     switch (op) {
     case Op::kCommand:
-        if (!command_header_ok(bytes)) {
+        if (held_ || !command_header_ok(bytes)) {
             return WorkerStatus::kRefused;
         }
         return command(locality, bytes, response);
@@ -255,9 +293,20 @@ WorkerStatus Worker::perform(Op op, std::uint8_t locality, std::span<const std::
         if (!life_.hash_end()) {
             return WorkerStatus::kRefused;
         }
+        if (held_) { // H-CRTM: no dynamic launch, and nothing to keep before Startup
+            return WorkerStatus::kOk;
+        }
         established_now_ = true;
         return status(make_durable());
+    case Op::kStartup:
+        if (!std::exchange(held_, false)) {
+            return WorkerStatus::kRefused;
+        }
+        return status(life_.startup_clear() && life_.stir() && make_durable());
     case Op::kResetEstablished:
+        if (held_) {
+            return WorkerStatus::kRefused;
+        }
         established_now_ = false;
         if (!make_durable()) {
             roll_back();
@@ -325,7 +374,7 @@ bool worker_filter(Filter &out)
                           out);
 }
 
-void run_worker(const WorkerFds &given, const Filter &filter, bool restore)
+void run_worker(const WorkerFds &given, const Filter &filter, bool restore, const TpmSetup &setup)
 {
     ::dup2(0, 2); // nothing of a worker reaches the user's terminal
     keep_only(std::array{given.mailbox, given.doorbell, given.bell, given.line, given.vault, given.keeper});
@@ -360,7 +409,7 @@ void run_worker(const WorkerFds &given, const Filter &filter, bool restore)
     if (!apply_filter(filter)) {
         quit(kExitSandbox);
     }
-    auto *worker = new Worker(fds, box, vault);
+    auto *worker = new Worker(fds, box, vault, setup);
     worker->boot(restore);
     worker->serve();
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "banyan/capi/base.h"
+#include "vtpm/link/tpm_setup.hpp"
 
 namespace banyan::vtpm {
 
@@ -32,6 +33,7 @@ struct ControlMessage {
     std::uint32_t instance = 0;
     std::uint32_t life = 0; // number of the power-on or restart, to tell late news
     std::int32_t status = 0;
+    TpmSetup setup; // kSpawn, kRestore
     char event[32] = {};
     char text[192] = {};
 };

@@ -217,6 +217,8 @@ class LiveInstance final : public InstanceLink {
 public:
     LiveInstance(EngineLink &engine, std::uint32_t index) : engine_(engine), index_(index) {}
 
+    void set_up(const TpmSetup &setup) override { setup_ = setup; }
+
     Status start(bool restore) override
     {
         life_ = nullptr;
@@ -228,6 +230,7 @@ public:
         message.kind = restore ? ControlKind::kRestore : ControlKind::kSpawn;
         message.instance = index_;
         message.life = lives_;
+        message.setup = setup_;
         const auto fds = life->far_ends();
         if (const Status sent = engine_.send(message, fds.data(), kSpawnFds); !sent) {
             return sent;
@@ -311,6 +314,7 @@ private:
 
     EngineLink &engine_;
     const std::uint32_t index_;
+    TpmSetup setup_;
     std::shared_ptr<Life> life_;
     std::uint32_t lives_ = 0;
     std::uint32_t stopped_ = 0;

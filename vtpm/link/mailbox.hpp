@@ -17,6 +17,7 @@ enum class Op : std::uint32_t {
     kHashData = 3,
     kHashEnd = 4,
     kResetEstablished = 5,
+    kStartup = 6, // after a held power-on
 };
 
 enum class WorkerState : std::uint32_t { kBooting = 0, kReady = 1 };

@@ -6,11 +6,18 @@
 #include <cstdio>
 #include <utility>
 
+#include "vtpm/chip/crb_interface.hpp"
+#include "vtpm/chip/tis_interface.hpp"
+
 namespace banyan::vtpm {
 namespace {
 
 constexpr std::uint64_t kWatchdogNs = 60'000'000'000; // the link's own ends the worker
 constexpr unsigned kDeathsMax = 16;                   // in one power cycle; then it stays FAILED
+
+// TPM_ACCESS_x and TPM_LOC_STATE: in both the register that says tpmRegValidSts
+constexpr auto kRegValidAt = static_cast<std::uint32_t>(tis::Reg::kAccess);
+static_assert(kRegValidAt == static_cast<std::uint32_t>(crb::Reg::kLocState));
 
 constexpr std::uint64_t kMicrosecond = 1000;
 
@@ -51,8 +58,21 @@ const char *name_of(PowerState state)
         return "failed";
     case PowerState::kAbsent:
         return "absent";
+    case PowerState::kHeld:
+        return "held";
     }
     return "?";
+}
+
+std::unique_ptr<Interface> make_interface(const InstanceSetup &setup)
+{
+    switch (setup.interface) {
+    case InterfaceKind::kTis:
+        return std::make_unique<TisInterface>(setup.did_vid, setup.interrupts);
+    case InterfaceKind::kCrb:
+        return std::make_unique<CrbInterface>(setup.did_vid, setup.interrupts, setup.window);
+    }
+    return nullptr;
 }
 
 } // namespace
@@ -68,22 +88,37 @@ std::uint64_t command_cost_ns(std::uint32_t command_code)
 }
 
 Instance::Instance(InstanceConfig config, std::unique_ptr<InstanceLink> link)
-    : config_(config),
+    : config_(std::move(config)),
+      setup_(config_.setup),
       link_(std::move(link)),
-      tis_(config.did_vid),
+      interface_(make_interface(setup_)),
       staged_(kTpmBufferSize)
 {}
 
+Status Instance::configure(const InstanceSetup &setup)
+{
+    const Guard guard(*this);
+    settle();
+    if (state_ != PowerState::kOff) {
+        return fail(Errc::kBadState);
+    }
+    if (setup.interrupts && !config_.irq) {
+        return fail(Errc::kUnsupported);
+    }
+    setup_ = setup;
+    interface_ = make_interface(setup_);
+    return {};
+}
+
 std::uint64_t Instance::read(std::uint32_t offset, unsigned width, std::int64_t now_ns)
 {
-    const std::lock_guard lock(mutex_);
+    const Guard guard(*this);
     service(now_ns);
     if (powered()) {
-        return tis_.read(offset, width);
+        return interface_->read(offset, width);
     }
     ++counters_.unpowered;
-    const auto access = static_cast<std::uint32_t>(tis::Reg::kAccess);
-    if (state_ == PowerState::kStarting && offset % tis::kPageSize == access) {
+    if ((state_ == PowerState::kStarting || state_ == PowerState::kHeld) && offset % kPageSize == kRegValidAt) {
         return 0; // tpmRegValidSts = 0: come again
     }
     return ~std::uint64_t{0};
@@ -91,22 +126,22 @@ std::uint64_t Instance::read(std::uint32_t offset, unsigned width, std::int64_t 
 
 void Instance::write(std::uint32_t offset, unsigned width, std::uint64_t value, std::int64_t now_ns)
 {
-    std::unique_lock lock(mutex_);
+    Guard guard(*this);
     service(now_ns);
     if (!powered()) {
         ++counters_.unpowered;
         return;
     }
-    if (offset / tis::kPageSize == tis::kHardwareLocality) {
+    if (offset / kPageSize == kHardwareLocality) {
         ++counters_.locality4_writes;
     }
     const std::uint64_t before = ticket_;
-    perform(tis_.write(offset, width, value), now_ns);
+    perform(interface_->write(offset, width, value), now_ns);
     if (ticket_ == before || work_ != Work::kCommand) {
         return;
     }
     const std::uint64_t mine = ticket_;
-    wait_for_worker(lock, config_.deterministic ? kWatchdogNs : config_.sync_bound_ns);
+    wait_for_worker(guard, config_.deterministic ? kWatchdogNs : config_.sync_bound_ns);
     if (ticket_ == mine && work_ == Work::kCommand) { // else a power cycle, a launch or another core was quicker
         service(now_ns);
         if (work_ == Work::kNone) {
@@ -115,22 +150,22 @@ void Instance::write(std::uint32_t offset, unsigned width, std::uint64_t value, 
     }
 }
 
-void Instance::wait_for_worker(std::unique_lock<std::mutex> &lock, std::uint64_t bound_ns)
+void Instance::wait_for_worker(Guard &guard, std::uint64_t bound_ns)
 {
     const std::shared_ptr<Waiter> waiter = link_->waiter();
     if (bound_ns == 0 || !waiter) {
         return;
     }
-    lock.unlock();
+    guard.unlock();
     waiter->wait(bound_ns);
-    lock.lock();
+    guard.lock();
 }
 
 /// Takes in what happened since the last look: the one place where the state follows the engine.
 void Instance::service(std::int64_t now_ns)
 {
     settle();
-    if (state_ != PowerState::kReady) {
+    if (state_ != PowerState::kReady && state_ != PowerState::kHeld) {
         return;
     }
     if (work_ != Work::kNone && !held_) {
@@ -141,7 +176,7 @@ void Instance::service(std::int64_t now_ns)
             if (const auto last = link_->collect(staged_)) {
                 finish_work(*last, now_ns);
             }
-            if (state_ == PowerState::kReady) {
+            if (state_ == PowerState::kReady || state_ == PowerState::kHeld) {
                 worker_lost();
             }
         }
@@ -149,9 +184,9 @@ void Instance::service(std::int64_t now_ns)
     if (held_ && now_ns >= visible_at_ns_) {
         held_ = false;
         work_ = Work::kNone;
-        tis_.respond({staged_.data(), staged_size_});
+        respond(staged_size_);
     }
-    if (state_ == PowerState::kReady && work_ == Work::kNone) {
+    if ((state_ == PowerState::kReady || state_ == PowerState::kHeld) && work_ == Work::kNone) {
         if (launch_ == LaunchState::kSeizing) {
             launch_event(LaunchEvent::kEngineFree);
         } else if (established_wanted_) {
@@ -160,10 +195,29 @@ void Instance::service(std::int64_t now_ns)
     }
 }
 
+/// The staged response, if the interface has room for it. The engine was told how much there is.
+void Instance::respond(std::size_t size)
+{
+    if (size > interface_->buffer_size()) {
+        answer_error(TpmRc::kFailure);
+    } else {
+        interface_->respond({staged_.data(), size});
+    }
+}
+
+void Instance::drive_irq()
+{
+    const bool level = powered() && interface_->irq_level();
+    if (level != irq_ && config_.irq) {
+        irq_ = level;
+        config_.irq(level);
+    }
+}
+
 /// An idle worker that died is replaced before it is needed, not at every access.
 void Instance::look_after_idle_worker()
 {
-    if (state_ == PowerState::kReady && work_ == Work::kNone && link_->health() == Health::kDead) {
+    if ((state_ == PowerState::kReady || state_ == PowerState::kHeld) && work_ == Work::kNone && link_->health() == Health::kDead) {
         worker_lost();
     }
 }
@@ -175,8 +229,8 @@ void Instance::settle()
         case Health::kBooting:
             break;
         case Health::kReady:
-            tis_.power_on(link_->established());
-            state_ = PowerState::kReady;
+            interface_->power_on(link_->established());
+            state_ = hold_ ? PowerState::kHeld : PowerState::kReady;
             break;
         case Health::kOff:
         case Health::kDead:
@@ -211,7 +265,7 @@ void Instance::finish_work(const Answer &answer, std::int64_t now_ns)
     case Work::kNone:
         break;
     case Work::kAbandoned:
-        tis_.respond({});
+        interface_->respond({});
         break;
     case Work::kCommand:
         if (answer.kind == Answer::Kind::kRefused) {
@@ -221,12 +275,20 @@ void Instance::finish_work(const Answer &answer, std::int64_t now_ns)
             work_ = Work::kCommand;
             staged_size_ = answer.size;
         } else {
-            tis_.respond({staged_.data(), answer.size});
+            respond(answer.size);
+        }
+        break;
+    case Work::kStartup:
+        if (answer.kind == Answer::Kind::kOk) {
+            hold_ = false;
+            state_ = PowerState::kReady;
+        } else {
+            become_failed();
         }
         break;
     case Work::kResetEstablished:
         if (answer.kind == Answer::Kind::kOk) {
-            tis_.set_established(false);
+            interface_->set_established(false);
         }
         break;
     case Work::kLaunch:
@@ -240,7 +302,7 @@ void Instance::worker_lost()
 {
     const Work lost = std::exchange(work_, Work::kNone);
     held_ = false;
-    if (launch_open(launch_) || ++deaths_ > kDeathsMax) {
+    if (launch_open(launch_) || state_ == PowerState::kHeld || ++deaths_ > kDeathsMax) {
         work_ = lost;
         become_failed();
         return;
@@ -251,7 +313,7 @@ void Instance::worker_lost()
     if (lost == Work::kCommand) {
         answer_error(TpmRc::kFailure);
     } else if (lost == Work::kAbandoned) {
-        tis_.respond({});
+        interface_->respond({});
     }
     if (!back) {
         become_failed();
@@ -260,21 +322,21 @@ void Instance::worker_lost()
 
 void Instance::become_failed()
 {
-    const bool was_starting = state_ == PowerState::kStarting;
+    const bool was_starting = state_ == PowerState::kStarting || state_ == PowerState::kHeld;
     const Work lost = std::exchange(work_, Work::kNone);
     state_ = PowerState::kFailed;
     held_ = false;
     established_wanted_ = false;
     link_->stop();
     if (was_starting) {
-        tis_.power_on(false);
+        interface_->power_on(false);
     } else if (lost == Work::kCommand) {
         answer_error(TpmRc::kFailure);
     } else if (lost == Work::kAbandoned) {
-        tis_.respond({});
+        interface_->respond({});
     }
     launch_ = LaunchState::kFailed;
-    tis_.hardware_release();
+    interface_->hardware_release();
 }
 
 void Instance::perform(Wish wish, std::int64_t now_ns)
@@ -284,7 +346,7 @@ void Instance::perform(Wish wish, std::int64_t now_ns)
         if (held_) { // it has ended, nobody saw it
             held_ = false;
             work_ = Work::kNone;
-            tis_.respond({});
+            interface_->respond({});
         } else if (work_ == Work::kCommand) {
             work_ = Work::kAbandoned;
             link_->cancel();
@@ -308,7 +370,7 @@ void Instance::dispatch(std::int64_t now_ns)
 {
     ++ticket_;
     ++counters_.commands;
-    if (!command_header_ok(tis_.command())) {
+    if (!command_header_ok(interface_->command())) {
         ++counters_.malformed;
         answer_error(TpmRc::kCommandSize);
         return;
@@ -322,17 +384,17 @@ void Instance::dispatch(std::int64_t now_ns)
         answer_error(TpmRc::kRetry);
         return;
     }
-    if (!link_->post(Op::kCommand, tis_.locality(), tis_.command())) {
+    if (!link_->post(Op::kCommand, interface_->locality(), interface_->command())) {
         answer_error(TpmRc::kFailure);
         return;
     }
     work_ = Work::kCommand;
-    visible_at_ns_ = now_ns + static_cast<std::int64_t>(command_cost_ns(load_be32(tis_.command(), kTpmCodeAt)));
+    visible_at_ns_ = now_ns + static_cast<std::int64_t>(command_cost_ns(load_be32(interface_->command(), kTpmCodeAt)));
 }
 
 void Instance::answer_error(TpmRc why)
 {
-    tis_.respond(error_response(why));
+    interface_->respond(error_response(why));
 }
 
 void Instance::reset_established()
@@ -344,9 +406,20 @@ void Instance::reset_established()
     }
 }
 
-Status Instance::power_on()
+/// After an H-CRTM sequence: the chip goes on where a held power-on stopped.
+void Instance::startup()
 {
-    const std::lock_guard lock(mutex_);
+    ++ticket_;
+    if (link_->post(Op::kStartup, 0, {})) {
+        work_ = Work::kStartup;
+    } else {
+        become_failed();
+    }
+}
+
+Status Instance::power_on(PowerOn mode)
+{
+    const Guard guard(*this);
     settle();
     if (erasing_) {
         return fail(Errc::kNotFound);
@@ -358,7 +431,9 @@ Status Instance::power_on()
     established_wanted_ = false;
     launch_ = LaunchState::kClosed;
     deaths_ = 0;
-    tis_.power_on(false);
+    interface_->power_on(false);
+    hold_ = mode == PowerOn::kHeld;
+    link_->set_up({setup_.banks, static_cast<std::uint32_t>(interface_->buffer_size()), hold_ ? 1U : 0U});
     if (const Status started = link_->start(false); !started) {
         state_ = PowerState::kStarting;
         become_failed();
@@ -370,7 +445,7 @@ Status Instance::power_on()
 
 Status Instance::power_off()
 {
-    const std::lock_guard lock(mutex_);
+    const Guard guard(*this);
     settle();
     if (state_ == PowerState::kOff || state_ == PowerState::kStopping || state_ == PowerState::kAbsent) {
         return {};
@@ -380,7 +455,7 @@ Status Instance::power_off()
     held_ = false;
     established_wanted_ = false;
     launch_ = LaunchState::kClosed;
-    tis_.power_on(false);
+    interface_->power_on(false);
     link_->stop();
     state_ = PowerState::kStopping;
     return {};
@@ -391,7 +466,7 @@ Status Instance::erase()
     if (const Status off = power_off(); !off) {
         return off;
     }
-    const std::lock_guard lock(mutex_);
+    const Guard guard(*this);
     if (erasing_) {
         return {};
     }
@@ -405,12 +480,12 @@ Status Instance::erase()
 
 PowerState Instance::state()
 {
-    std::unique_lock lock(mutex_);
+    Guard guard(*this);
     service(0);
     look_after_idle_worker();
     if (config_.deterministic && state_ == PowerState::kStarting) {
         const std::uint64_t mine = ticket_;
-        wait_for_worker(lock, kWatchdogNs);
+        wait_for_worker(guard, kWatchdogNs);
         if (ticket_ == mine) {
             service(0);
         }
@@ -420,12 +495,12 @@ PowerState Instance::state()
 
 Status Instance::launch(LaunchEvent event, std::span<const std::uint8_t> data)
 {
-    const std::lock_guard lock(mutex_);
+    const Guard guard(*this);
     settle();
     if (!launch_open(launch_)) {
         look_after_idle_worker();
     }
-    if (state_ != PowerState::kReady) {
+    if (state_ != PowerState::kReady && state_ != PowerState::kHeld) {
         if (state_ == PowerState::kStarting) { // a launch into a TPM that is not there yet must not be forgotten
             become_failed();
         }
@@ -451,19 +526,19 @@ Status Instance::launch(LaunchEvent event, std::span<const std::uint8_t> data)
 
 LaunchProgress Instance::launch_poll()
 {
-    std::unique_lock lock(mutex_);
+    Guard guard(*this);
     service(0);
-    for (int i = 0; config_.deterministic && launch_busy(launch_) && i < 4; ++i) {
+    for (int i = 0; config_.deterministic && launch_under_way() && i < 5; ++i) {
         const std::uint64_t mine = ticket_;
-        wait_for_worker(lock, kWatchdogNs);
+        wait_for_worker(guard, kWatchdogNs);
         if (ticket_ == mine) {
             service(0);
         }
     }
-    if (launch_ == LaunchState::kFailed || !powered()) {
+    if (launch_ == LaunchState::kFailed || !(powered() || state_ == PowerState::kHeld)) {
         return LaunchProgress::kFailed;
     }
-    return launch_busy(launch_) ? LaunchProgress::kBusy : LaunchProgress::kDone;
+    return launch_under_way() ? LaunchProgress::kBusy : LaunchProgress::kDone;
 }
 
 void Instance::launch_event(LaunchEvent event)
@@ -477,12 +552,16 @@ void Instance::launch_event(LaunchEvent event)
         return;
     case LaunchAction::kSeize:
         ++ticket_;
-        ++counters_.launches;
-        perform(tis_.hardware_seize(), 0);
+        counters_.launches += state_ == PowerState::kHeld ? 0 : 1;
+        perform(interface_->hardware_seize(), 0);
         return;
     case LaunchAction::kFinish:
-        tis_.set_established(true);
-        tis_.hardware_release();
+        interface_->hardware_release();
+        if (state_ == PowerState::kHeld) { // H-CRTM: not a dynamic launch
+            startup();
+        } else {
+            interface_->set_established(true);
+        }
         return;
     case LaunchAction::kFail:
         become_failed();
@@ -499,7 +578,7 @@ void Instance::launch_event(LaunchEvent event)
         break;
     }
     ++ticket_;
-    if (link_->post(op, tis::kHardwareLocality, bytes)) {
+    if (link_->post(op, kHardwareLocality, bytes)) {
         work_ = Work::kLaunch;
     } else {
         launch_event(LaunchEvent::kEngineLost);
@@ -508,16 +587,17 @@ void Instance::launch_event(LaunchEvent event)
 
 std::string Instance::json()
 {
-    const std::lock_guard lock(mutex_);
+    const Guard guard(*this);
     settle();
-    std::array<char, 640> text{};
+    std::array<char, 768> text{};
     (void)std::snprintf(
         text.data(), text.size(),
-        "{\"state\":\"%s\",\"launch_open\":%s,\"established\":%s,\"locality\":%d,\"power_ons\":%llu,"
+        "{\"state\":\"%s\",\"interface\":\"%s\",\"banks\":%u,\"interrupts\":%s,\"launch_open\":%s,\"established\":%s,\"locality\":%d,\"power_ons\":%llu,"
         "\"commands\":%llu,\"in_doorbell\":%llu,\"malformed\":%llu,\"abandoned\":%llu,\"launches\":%llu,"
         "\"restarts\":%llu,\"store_failures\":%llu,\"locality4_writes\":%llu,\"unpowered\":%llu}",
-        name_of(state_), launch_open(launch_) && launch_ != LaunchState::kFailed ? "true" : "false",
-        tis_.established() ? "true" : "false", tis_.locality() == kNoLocality ? -1 : int{tis_.locality()},
+        name_of(state_), setup_.interface == InterfaceKind::kCrb ? "crb" : "tis", unsigned{setup_.banks},
+        setup_.interrupts ? "true" : "false", launch_open(launch_) && launch_ != LaunchState::kFailed ? "true" : "false",
+        interface_->established() ? "true" : "false", interface_->locality() == kNoLocality ? -1 : int{interface_->locality()},
         static_cast<unsigned long long>(counters_.power_ons), static_cast<unsigned long long>(counters_.commands),
         static_cast<unsigned long long>(counters_.in_doorbell), static_cast<unsigned long long>(counters_.malformed),
         static_cast<unsigned long long>(counters_.abandoned), static_cast<unsigned long long>(counters_.launches),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -9,8 +10,10 @@
 #include <vector>
 
 #include "banyan/base/result.hpp"
+#include "vtpm/chip/crb_regs.hpp"
+#include "vtpm/chip/interface.hpp"
 #include "vtpm/chip/launch_state.hpp"
-#include "vtpm/chip/tis_interface.hpp"
+#include "vtpm/chip/pcr_banks.hpp"
 #include "vtpm/link/instance_link.hpp"
 
 namespace banyan::vtpm {
@@ -19,14 +22,30 @@ namespace banyan::vtpm {
 [[nodiscard]] std::uint64_t command_cost_ns(std::uint32_t command_code);
 
 /// The numbers are those of the C ABI.
-enum class PowerState : std::uint8_t { kOff, kStarting, kReady, kStopping, kFailed, kAbsent };
+enum class PowerState : std::uint8_t { kOff, kStarting, kReady, kStopping, kFailed, kAbsent, kHeld };
+
+/// How it powers on. kHeld: the chip stops between _TPM_Init and TPM2_Startup for one H-CRTM sequence.
+enum class PowerOn : std::uint8_t { kStartup, kHeld };
+
+/// The number is that of the C ABI.
+enum class InterfaceKind : std::uint8_t { kTis, kCrb };
 
 enum class LaunchProgress : std::uint8_t { kDone, kBusy, kFailed };
+
+/// What software finds; the machine's choice, never the guest's.
+struct InstanceSetup {
+    InterfaceKind interface = InterfaceKind::kTis;
+    std::uint32_t did_vid = 0; // 0: the default
+    std::uint32_t banks = kAllPcrBanks;
+    bool interrupts = false;
+    std::uint64_t window = crb::kWindowBase; // its physical address
+};
 
 struct InstanceConfig {
     std::uint64_t sync_bound_ns = 0;
     bool deterministic = false;
-    std::uint32_t did_vid = 0;
+    InstanceSetup setup{};
+    std::function<void(bool)> irq{}; // the line's new level; called with the instance locked. Empty: no wire
 };
 
 struct InstanceCounters {
@@ -51,7 +70,9 @@ public:
     [[nodiscard]] std::uint64_t read(std::uint32_t offset, unsigned width, std::int64_t now_ns);
     void write(std::uint32_t offset, unsigned width, std::uint64_t value, std::int64_t now_ns);
 
-    [[nodiscard]] Status power_on();
+    /// While it is off.
+    [[nodiscard]] Status configure(const InstanceSetup &setup);
+    [[nodiscard]] Status power_on(PowerOn mode = PowerOn::kStartup);
     [[nodiscard]] Status power_off();
     [[nodiscard]] Status erase();
     [[nodiscard]] PowerState state();
@@ -62,7 +83,31 @@ public:
     [[nodiscard]] std::string json();
 
 private:
-    enum class Work : std::uint8_t { kNone, kCommand, kAbandoned, kLaunch, kResetEstablished };
+    enum class Work : std::uint8_t { kNone, kCommand, kAbandoned, kLaunch, kResetEstablished, kStartup };
+
+    /// The lock. Whoever lets go of it has brought the interrupt line up to date.
+    class Guard {
+    public:
+        explicit Guard(Instance &instance) : instance_(instance), lock_(instance.mutex_) {}
+        ~Guard()
+        {
+            if (lock_.owns_lock()) {
+                instance_.drive_irq();
+            }
+        }
+        Guard(const Guard &) = delete;
+        Guard &operator=(const Guard &) = delete;
+        void unlock()
+        {
+            instance_.drive_irq();
+            lock_.unlock();
+        }
+        void lock() { lock_.lock(); }
+
+    private:
+        Instance &instance_;
+        std::unique_lock<std::mutex> lock_;
+    };
 
     void service(std::int64_t now_ns);
     void settle();
@@ -75,13 +120,20 @@ private:
     void answer_error(TpmRc why);
     void reset_established();
     void launch_event(LaunchEvent event);
-    void wait_for_worker(std::unique_lock<std::mutex> &lock, std::uint64_t bound_ns);
+    void respond(std::size_t size);
+    void startup();
+    void drive_irq();
+    void wait_for_worker(Guard &guard, std::uint64_t bound_ns);
+    [[nodiscard]] bool launch_under_way() const { return launch_busy(launch_) || work_ == Work::kStartup; }
     [[nodiscard]] bool powered() const { return state_ == PowerState::kReady || state_ == PowerState::kFailed; }
 
     const InstanceConfig config_;
+    InstanceSetup setup_;
     std::mutex mutex_;
     std::unique_ptr<InstanceLink> link_;
-    TisInterface tis_;
+    std::unique_ptr<Interface> interface_;
+    bool irq_ = false; // as the host last heard
+    bool hold_ = false; // this power-on stops before TPM2_Startup
     PowerState state_ = PowerState::kOff;
     LaunchState launch_ = LaunchState::kClosed;
     Work work_ = Work::kNone;

@@ -95,6 +95,10 @@ static_assert(BANYAN_VTPM_READY == static_cast<int>(banyan::vtpm::PowerState::kR
 static_assert(BANYAN_VTPM_STOPPING == static_cast<int>(banyan::vtpm::PowerState::kStopping));
 static_assert(BANYAN_VTPM_FAILED == static_cast<int>(banyan::vtpm::PowerState::kFailed));
 static_assert(BANYAN_VTPM_ABSENT == static_cast<int>(banyan::vtpm::PowerState::kAbsent));
+static_assert(BANYAN_VTPM_HELD == static_cast<int>(banyan::vtpm::PowerState::kHeld));
+static_assert(BANYAN_VTPM_TIS == static_cast<int>(banyan::vtpm::InterfaceKind::kTis));
+static_assert(BANYAN_VTPM_CRB == static_cast<int>(banyan::vtpm::InterfaceKind::kCrb));
+static_assert((BANYAN_VTPM_SHA1 | BANYAN_VTPM_SHA256 | BANYAN_VTPM_SHA384) == banyan::vtpm::kAllPcrBanks);
 static_assert(BANYAN_DRTM_DATA_MAX == banyan::vtpm::kLaunchDataMax);
 
 banyan_status to_c(banyan::vtpm::LaunchProgress progress)
@@ -108,6 +112,17 @@ banyan_status to_c(banyan::vtpm::LaunchProgress progress)
         break;
     }
     return to_c(Errc::kBadState);
+}
+
+banyan::vtpm::InstanceSetup to_setup(const banyan_vtpm_instance_config &config, std::uint32_t chips_did_vid)
+{
+    banyan::vtpm::InstanceSetup setup;
+    setup.interface = static_cast<banyan::vtpm::InterfaceKind>(config.interface);
+    setup.did_vid = config.did_vid != 0 ? config.did_vid : chips_did_vid;
+    setup.banks = config.banks != 0 ? config.banks : setup.banks;
+    setup.interrupts = config.interrupts != 0;
+    setup.window = config.window != 0 ? config.window : setup.window;
+    return setup;
 }
 
 char *copy_of(const std::string &text)
@@ -159,9 +174,14 @@ banyan_status banyan_vtpm_create(const banyan_vtpm_config *config, const banyan_
         return refuse(engine.error());
     }
     vtpm->engine = std::move(*engine);
-    const banyan::vtpm::InstanceConfig instance_config{config->sync_bound_ns, config->deterministic != 0,
-                                                       config->did_vid};
+    banyan::vtpm::InstanceConfig instance_config{config->sync_bound_ns, config->deterministic != 0};
+    instance_config.setup.did_vid = config->did_vid;
     for (std::uint32_t i = 0; i < config->instances; ++i) {
+        if (vtpm->ops.irq != nullptr) {
+            instance_config.irq = [chip = vtpm.get(), i](bool level) {
+                chip->ops.irq(chip->opaque, i, level ? 1 : 0);
+            };
+        }
         vtpm->instances.push_back(std::make_unique<Instance>(instance_config, vtpm->engine->instance(i)));
     }
     (void)vtpm->bindings.bind(0, 0);
@@ -214,6 +234,24 @@ banyan_status banyan_vtpm_bind(banyan_vtpm *vtpm, std::uint32_t domain, std::uin
 banyan_status banyan_vtpm_unbind(banyan_vtpm *vtpm, std::uint32_t domain)
 {
     return vtpm == nullptr ? to_c(Errc::kBadArgument) : to_c(vtpm->bindings.unbind(domain));
+}
+
+banyan_status banyan_vtpm_configure(banyan_vtpm *vtpm, std::uint32_t instance,
+                                    const banyan_vtpm_instance_config *config)
+{
+    Instance *it = vtpm == nullptr ? nullptr : vtpm->find(instance);
+    if (it == nullptr || config == nullptr || config->size < sizeof(*config) || config->interface > BANYAN_VTPM_CRB ||
+        (config->banks & ~banyan::vtpm::kAllPcrBanks) != 0 || config->interrupts > 1 || config->reserved != 0 ||
+        config->window % banyan::vtpm::kPageSize != 0) {
+        return to_c(Errc::kBadArgument);
+    }
+    return to_c(it->configure(to_setup(*config, vtpm->config.did_vid)));
+}
+
+banyan_status banyan_vtpm_power_on_held(banyan_vtpm *vtpm, std::uint32_t instance)
+{
+    Instance *it = vtpm == nullptr ? nullptr : vtpm->find(instance);
+    return it == nullptr ? to_c(Errc::kBadArgument) : to_c(it->power_on(banyan::vtpm::PowerOn::kHeld));
 }
 
 banyan_status banyan_vtpm_power_on(banyan_vtpm *vtpm, std::uint32_t instance)

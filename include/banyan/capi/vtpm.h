@@ -34,6 +34,26 @@ struct banyan_vtpm_host_ops {
     uint32_t size; /* sizeof this struct as the caller was built */
     /* Something a user should learn: "worker-died", "syscall-refused", "store-failed", ... May come from any thread. */
     void (*event)(void *opaque, uint32_t instance, const char *kind, const char *text);
+    /*
+     * The interrupt line of an instance, 1: asserted. Called with the instance locked, from any thread, in any function
+     * of this header that can change it; must not call back. NULL: no interrupts are wired. The library starts no
+     * thread, so the line follows a long command when somebody looks (mmio_read, instance_state).
+     */
+    void (*irq)(void *opaque, uint32_t instance, int level);
+};
+
+enum banyan_vtpm_interface { BANYAN_VTPM_TIS = 0, BANYAN_VTPM_CRB = 1 };
+enum banyan_vtpm_bank { BANYAN_VTPM_SHA1 = 1u << 0, BANYAN_VTPM_SHA256 = 1u << 1, BANYAN_VTPM_SHA384 = 1u << 2 };
+
+/* What software finds in an instance's window. All zero: TIS, the chip's DID/VID, all three banks, no interrupts. */
+struct banyan_vtpm_instance_config {
+    uint32_t size;       /* sizeof this struct as the caller was built */
+    uint32_t interface;  /* enum banyan_vtpm_interface */
+    uint32_t did_vid;    /* 0: as in banyan_vtpm_config */
+    uint32_t banks;      /* bits of enum banyan_vtpm_bank; 0: all. Holds from the next power-on, whatever was before */
+    uint32_t interrupts; /* 1: with interrupts; needs the host operation irq */
+    uint32_t reserved;   /* 0 */
+    uint64_t window;     /* physical address of its window, for the CRB's address registers; 0: 0xFED40000 */
 };
 
 enum banyan_vtpm_state {
@@ -43,6 +63,7 @@ enum banyan_vtpm_state {
     BANYAN_VTPM_STOPPING = 3,
     BANYAN_VTPM_FAILED = 4, /* failure mode until the next power-on */
     BANYAN_VTPM_ABSENT = 5, /* no such instance */
+    BANYAN_VTPM_HELD = 6,   /* after _TPM_Init, before TPM2_Startup: waits for one hash sequence, see power_on_held */
 };
 
 uint32_t banyan_vtpm_abi_version(void);
@@ -62,9 +83,16 @@ banyan_status banyan_vtpm_mmio_write(struct banyan_vtpm *vtpm, const struct bany
 banyan_status banyan_vtpm_bind(struct banyan_vtpm *vtpm, uint32_t domain, uint32_t instance);
 banyan_status banyan_vtpm_unbind(struct banyan_vtpm *vtpm, uint32_t domain);
 
+/* While the instance is off; nothing that software does changes it. BAD_STATE otherwise, UNSUPPORTED: no irq. */
+banyan_status banyan_vtpm_configure(struct banyan_vtpm *vtpm, uint32_t instance,
+                                    const struct banyan_vtpm_instance_config *config);
+
 /* Begins a power cycle: off (if on), _TPM_Init, Startup(CLEAR). The state becomes READY or FAILED; ask instance_state.
  * Localities, a running command and an open hash sequence of the earlier life are gone. */
 banyan_status banyan_vtpm_power_on(struct banyan_vtpm *vtpm, uint32_t instance);
+/* The same up to _TPM_Init; the state becomes HELD. One sequence of banyan_vtpm_drtm is then an H-CRTM event: PCR 0 is
+ * extended from 0..04. After END the chip sends Startup(CLEAR) by itself; drtm_poll is BUSY until the state is READY. */
+banyan_status banyan_vtpm_power_on_held(struct banyan_vtpm *vtpm, uint32_t instance);
 banyan_status banyan_vtpm_power_off(struct banyan_vtpm *vtpm, uint32_t instance);
 enum banyan_vtpm_state banyan_vtpm_instance_state(struct banyan_vtpm *vtpm, uint32_t instance);
 /* Zeroises the instance for good: powered off, state and keys overwritten on the disk too. */

@@ -6,6 +6,8 @@
 #include <span>
 
 #include "tests/unit/vtpm/fake_link.hpp"
+#include "vtpm/chip/tis_regs.hpp"
+#include "vtpm/chip/tpm_header.hpp"
 #include "vtpm/manager/instance.hpp"
 
 namespace {
@@ -65,7 +67,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     auto engine = std::make_shared<banyan::vtpm::testing::FakeEngine>();
     const std::uint8_t mode = input.byte();
     engine->answers_at_once = (mode & 1) != 0;
-    Instance instance({(mode & 2) != 0 ? 1000U : 0U, (mode & 4) != 0, 0},
+    Instance instance({(mode & 2) != 0 ? 1000U : 0U, (mode & 4) != 0},
                       std::make_unique<banyan::vtpm::testing::FakeLink>(engine));
     (void)instance.power_on();
     std::int64_t now = 0;

@@ -39,33 +39,6 @@ Bytes read_public(std::uint32_t handle)
     return tpm_command(0x8001, 0x173, body);
 }
 
-Bytes create_primary_rsa()
-{
-    Bytes body;
-    put32(body, 0x40000007); // TPM_RH_NULL
-    const Bytes area = auth_area();
-    body.insert(body.end(), area.begin(), area.end());
-    put16(body, 4); // TPM2B_SENSITIVE_CREATE
-    put32(body, 0);
-    Bytes tmpl;
-    put16(tmpl, 1);          // RSA
-    put16(tmpl, 0x000b);     // SHA-256
-    put32(tmpl, 0x00030072); // storage key
-    put16(tmpl, 0);
-    put16(tmpl, 6); // AES-128-CFB
-    put16(tmpl, 128);
-    put16(tmpl, 0x0043);
-    put16(tmpl, 0x0010);
-    put16(tmpl, 3072);
-    put32(tmpl, 0);
-    put16(tmpl, 0);
-    put16(body, static_cast<std::uint32_t>(tmpl.size()));
-    body.insert(body.end(), tmpl.begin(), tmpl.end());
-    put16(body, 0);
-    put32(body, 0);
-    return tpm_command(0x8002, 0x131, body);
-}
-
 TEST(Engine, AnswersACommandThroughTheWindow)
 {
     Machine machine;

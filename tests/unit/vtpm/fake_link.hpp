@@ -23,6 +23,7 @@ struct FakeEngine {
         std::vector<std::uint8_t> bytes;
     };
     std::vector<Request> requests;
+    std::vector<TpmSetup> setups;
     std::vector<bool> starts; // restore or not
     int stops = 0;
     int cancels = 0;
@@ -44,6 +45,7 @@ class FakeLink final : public InstanceLink {
 public:
     explicit FakeLink(std::shared_ptr<FakeEngine> engine) : engine_(std::move(engine)) {}
 
+    void set_up(const TpmSetup &setup) override { engine_->setups.push_back(setup); }
     Status start(bool restore) override
     {
         engine_->starts.push_back(restore);

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "tests/unit/vtpm/fake_link.hpp"
+#include "vtpm/chip/tis_regs.hpp"
+#include "vtpm/chip/tpm_header.hpp"
 #include "vtpm/link/mailbox_host.hpp"
 
 namespace banyan::vtpm::testing {
@@ -16,7 +18,7 @@ const Bytes kGetRandom{0x80, 0x01, 0, 0, 0, 12, 0, 0, 1, 0x7b, 0, 32};
 
 class AnInstance : public ::testing::Test {
 protected:
-    explicit AnInstance(InstanceConfig config = {1000, false, 0}) : config_(config) {}
+    explicit AnInstance(InstanceConfig config = {1000, false}) : config_(config) {}
 
     void SetUp() override
     {
@@ -57,7 +59,7 @@ protected:
 
 class ADeterministicInstance : public AnInstance {
 protected:
-    ADeterministicInstance() : AnInstance({0, true, 0}) {}
+    ADeterministicInstance() : AnInstance({0, true}) {}
 };
 
 TEST_F(AnInstance, AnswersAShortCommandInsideTheDoorbell)

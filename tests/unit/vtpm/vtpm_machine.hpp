@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
@@ -36,6 +37,7 @@ public:
         std::string platform{};
         std::uint64_t sync_bound_ns = 2'000'000;
         bool deterministic = false;
+        bool wired = false; // interrupts
     };
 
     Machine() : Machine(Options{}) {}
@@ -55,6 +57,11 @@ public:
             const std::lock_guard lock(self->mutex_);
             self->events_.push_back({instance, kind, text});
         };
+        if (options.wired) {
+            ops.irq = [](void *opaque, std::uint32_t instance, int level) {
+                static_cast<Machine *>(opaque)->irq[instance] = level;
+            };
+        }
         char *error = nullptr;
         status = banyan_vtpm_create(&config, &ops, this, &vtpm, &error);
         if (error != nullptr) {
@@ -81,6 +88,11 @@ public:
     [[nodiscard]] bool power(std::uint32_t instance) const
     {
         return banyan_vtpm_power_on(vtpm, instance) == 0 && settle(instance) == BANYAN_VTPM_READY;
+    }
+
+    [[nodiscard]] bool power_held(std::uint32_t instance) const
+    {
+        return banyan_vtpm_power_on_held(vtpm, instance) == 0 && settle(instance) == BANYAN_VTPM_HELD;
     }
 
     [[nodiscard]] banyan_status drtm(std::uint32_t instance, banyan_drtm_step step, const Bytes &data = {}) const
@@ -144,6 +156,7 @@ public:
     }
 
     banyan_vtpm *vtpm = nullptr;
+    std::array<std::atomic<int>, 4> irq{}; // levels of the first instances
     banyan_status status = -1;
     std::string why;
 
@@ -319,6 +332,34 @@ inline void put16(Bytes &out, std::uint32_t value)
     put16(body, 0x000b);
     body.insert(body.end(), 32, fill);
     return tpm_command(0x8002, 0x182, body);
+}
+
+/// An RSA-3072 key: it takes long, and can be cancelled.
+[[nodiscard]] inline Bytes create_primary_rsa()
+{
+    Bytes body;
+    put32(body, 0x40000007); // TPM_RH_NULL
+    const Bytes area = auth_area();
+    body.insert(body.end(), area.begin(), area.end());
+    put16(body, 4); // TPM2B_SENSITIVE_CREATE
+    put32(body, 0);
+    Bytes tmpl;
+    put16(tmpl, 1);          // RSA
+    put16(tmpl, 0x000b);     // SHA-256
+    put32(tmpl, 0x00030072); // storage key
+    put16(tmpl, 0);
+    put16(tmpl, 6); // AES-128-CFB
+    put16(tmpl, 128);
+    put16(tmpl, 0x0043);
+    put16(tmpl, 0x0010);
+    put16(tmpl, 3072);
+    put32(tmpl, 0);
+    put16(tmpl, 0);
+    put16(body, static_cast<std::uint32_t>(tmpl.size()));
+    body.insert(body.end(), tmpl.begin(), tmpl.end());
+    put16(body, 0);
+    put32(body, 0);
+    return tpm_command(0x8002, 0x131, body);
 }
 
 [[nodiscard]] inline std::uint32_t code_of(const Bytes &response)
