@@ -19,8 +19,7 @@ namespace banyan::vtpm {
 class CrbInterface final : public Interface {
 public:
     /// window: physical address of the window, for the address registers.
-    explicit CrbInterface(std::uint32_t did_vid = 0, bool interrupts = false,
-                          std::uint64_t window = crb::kWindowBase)
+    explicit CrbInterface(std::uint32_t did_vid = 0, bool interrupts = false, std::uint64_t window = crb::kWindowBase)
         : Interface(interrupts),
           did_vid_(did_vid),
           window_(window)
@@ -43,14 +42,8 @@ private:
                      Wish &wish) override;
     void power_cycled() override;
     void released(Wish &wish) override { crb_event(crb::CrbEvent::kRelease, wish); }
-    void granted(std::uint8_t locality) override
-    {
-        interrupts_.occur(locality, crb::IntEnable::LocalityChange::kMask);
-    }
-    void establishment_cleared() override
-    {
-        interrupts_.occur_everywhere(crb::IntEnable::EstablishmentClear::kMask);
-    }
+    void granted(std::uint8_t locality) override { interrupts_.occur(locality, crb::IntEnable::LocalityChange::kMask); }
+    void establishment_cleared() override { interrupts_.occur_everywhere(crb::IntEnable::EstablishmentClear::kMask); }
 
     [[nodiscard]] std::uint32_t read_word(std::uint8_t locality, const crb::RegSpec &spec, std::uint32_t at) const;
     [[nodiscard]] std::uint32_t buffer_word(std::uint32_t at) const;

@@ -65,10 +65,10 @@ struct LocSts {
 
 // TPM_CRB_INTF_ID_x, lower word; the upper is vendor and device
 struct IntfId {
-    using InterfaceType = Field<Word, 0, 3>;           // 1: CRB active
-    using InterfaceVersion = Field<Word, 4, 7>;        // 1: CRB
-    using CapLocality = Field<Word, 8, 8, bool>;       // 1: five localities
-    using CapCrbIdleBypass = Field<Word, 9, 9, bool>;  // 1: Completion leads to Reception without Idle
+    using InterfaceType = Field<Word, 0, 3>;            // 1: CRB active
+    using InterfaceVersion = Field<Word, 4, 7>;         // 1: CRB
+    using CapLocality = Field<Word, 8, 8, bool>;        // 1: five localities
+    using CapCrbIdleBypass = Field<Word, 9, 9, bool>;   // 1: Completion leads to Reception without Idle
     using CapDataXferSizeSupport = Field<Word, 11, 12>; // 3: 64 bytes
     using CapFifo = Field<Word, 13, 13, bool>;
     using CapCrb = Field<Word, 14, 14, bool>;
@@ -122,12 +122,11 @@ struct RegSpec {
     Word guest_writable;   // bits a write acts on
 };
 
-inline constexpr Word kIntfIdReset = IntfId::InterfaceType::with(0, kInterfaceTypeCrb) |
-                                     IntfId::InterfaceVersion::with(0, kInterfaceVersionCrb) |
-                                     IntfId::CapLocality::kMask | IntfId::CapCrbIdleBypass::kMask |
-                                     IntfId::CapDataXferSizeSupport::with(0, kTransfer64) | IntfId::CapCrb::kMask |
-                                     IntfId::InterfaceSelector::with(0, kInterfaceSelectorCrb) |
-                                     IntfId::IntfSelLock::kMask | IntfId::Rid::with(0, 1);
+inline constexpr Word kIntfIdReset =
+    IntfId::InterfaceType::with(0, kInterfaceTypeCrb) | IntfId::InterfaceVersion::with(0, kInterfaceVersionCrb) |
+    IntfId::CapLocality::kMask | IntfId::CapCrbIdleBypass::kMask |
+    IntfId::CapDataXferSizeSupport::with(0, kTransfer64) | IntfId::CapCrb::kMask |
+    IntfId::InterfaceSelector::with(0, kInterfaceSelectorCrb) | IntfId::IntfSelLock::kMask | IntfId::Rid::with(0, 1);
 inline constexpr Word kBufferLow = static_cast<Word>(kWindowBase + kDataBufferAt);
 
 // Vendor, device and the window's base are the machine's choice; their resets here are the default. Another locality's

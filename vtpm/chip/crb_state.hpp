@@ -39,12 +39,11 @@ enum class CrbAction : std::uint8_t {
     kAbandon,
 };
 
-inline constexpr std::array kCrbStates{CrbState::kIdle,      CrbState::kReady,      CrbState::kReception,
-                                       CrbState::kExecution, CrbState::kCompletion, CrbState::kAborting,
+inline constexpr std::array kCrbStates{CrbState::kIdle,         CrbState::kReady,      CrbState::kReception,
+                                       CrbState::kExecution,    CrbState::kCompletion, CrbState::kAborting,
                                        CrbState::kAbortingReady};
-inline constexpr std::array kCrbEvents{CrbEvent::kCmdReady, CrbEvent::kGoIdle,   CrbEvent::kBufferWrite,
-                                       CrbEvent::kStart,    CrbEvent::kResponse, CrbEvent::kCancel,
-                                       CrbEvent::kRelease};
+inline constexpr std::array kCrbEvents{CrbEvent::kCmdReady, CrbEvent::kGoIdle, CrbEvent::kBufferWrite, CrbEvent::kStart,
+                                       CrbEvent::kResponse, CrbEvent::kCancel, CrbEvent::kRelease};
 
 struct CrbStep {
     CrbState next;

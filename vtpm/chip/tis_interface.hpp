@@ -19,9 +19,7 @@ namespace banyan::vtpm {
 /// are touched of it.
 class TisInterface final : public Interface {
 public:
-    explicit TisInterface(std::uint32_t did_vid = 0, bool interrupts = false)
-        : Interface(interrupts),
-          did_vid_(did_vid)
+    explicit TisInterface(std::uint32_t did_vid = 0, bool interrupts = false) : Interface(interrupts), did_vid_(did_vid)
     {}
 
     void respond(std::span<const std::uint8_t> response) override;
@@ -41,10 +39,7 @@ private:
                      Wish &wish) override;
     void power_cycled() override;
     void released(Wish &wish) override { fifo_event(tis::FifoEvent::kRelease, wish); }
-    void granted(std::uint8_t locality) override
-    {
-        interrupts_.occur(locality, tis::IntEnable::LocalityChange::kMask);
-    }
+    void granted(std::uint8_t locality) override { interrupts_.occur(locality, tis::IntEnable::LocalityChange::kMask); }
     void establishment_cleared() override {} // has no interrupt in this interface
 
     [[nodiscard]] std::uint32_t read_word(std::uint8_t locality, const tis::RegSpec &spec, unsigned width) const;

@@ -102,9 +102,8 @@ inline constexpr Word kInterfaceVersionPtp = 3;
 inline constexpr Word kFamilyTpm20 = 1;
 inline constexpr Word kPolarityLow = 1;
 inline constexpr Word kTransfer64 = 3;
-inline constexpr Word kIntCauses =
-    IntEnable::DataAvail::kMask | IntEnable::StsValid::kMask | IntEnable::LocalityChange::kMask |
-    IntEnable::CommandReady::kMask;
+inline constexpr Word kIntCauses = IntEnable::DataAvail::kMask | IntEnable::StsValid::kMask |
+                                   IntEnable::LocalityChange::kMask | IntEnable::CommandReady::kMask;
 // Added to TPM_INTF_CAPABILITY where the machine has wired an interrupt.
 inline constexpr Word kIntCapability =
     IntfCapability::DataAvailIntSupport::kMask | IntfCapability::StsValidIntSupport::kMask |

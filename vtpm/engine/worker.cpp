@@ -94,8 +94,8 @@ private:
     Vault *const vault_;
     const TpmSetup setup_;
     TpmLife life_;
-    bool held_ = false;    // _TPM_Init was, TPM2_Startup was not
-    bool rebuilt_ = false; // the permanent state differs from the durable one since before _TPM_Init
+    bool held_ = false;            // _TPM_Init was, TPM2_Startup was not
+    bool rebuilt_ = false;         // the permanent state differs from the durable one since before _TPM_Init
     Bytes committed_;              // permanent state that is durable
     std::uint64_t generation_ = 0; // its number
     bool established_ = false;     // durable

@@ -217,7 +217,8 @@ void Instance::drive_irq()
 /// An idle worker that died is replaced before it is needed, not at every access.
 void Instance::look_after_idle_worker()
 {
-    if ((state_ == PowerState::kReady || state_ == PowerState::kHeld) && work_ == Work::kNone && link_->health() == Health::kDead) {
+    if ((state_ == PowerState::kReady || state_ == PowerState::kHeld) && work_ == Work::kNone &&
+        link_->health() == Health::kDead) {
         worker_lost();
     }
 }
@@ -592,12 +593,15 @@ std::string Instance::json()
     std::array<char, 768> text{};
     (void)std::snprintf(
         text.data(), text.size(),
-        "{\"state\":\"%s\",\"interface\":\"%s\",\"banks\":%u,\"interrupts\":%s,\"launch_open\":%s,\"established\":%s,\"locality\":%d,\"power_ons\":%llu,"
+        "{\"state\":\"%s\",\"interface\":\"%s\",\"banks\":%u,\"interrupts\":%s,\"launch_open\":%s,\"established\":%s,"
+        "\"locality\":%d,\"power_ons\":%llu,"
         "\"commands\":%llu,\"in_doorbell\":%llu,\"malformed\":%llu,\"abandoned\":%llu,\"launches\":%llu,"
         "\"restarts\":%llu,\"store_failures\":%llu,\"locality4_writes\":%llu,\"unpowered\":%llu}",
         name_of(state_), setup_.interface == InterfaceKind::kCrb ? "crb" : "tis", unsigned{setup_.banks},
-        setup_.interrupts ? "true" : "false", launch_open(launch_) && launch_ != LaunchState::kFailed ? "true" : "false",
-        interface_->established() ? "true" : "false", interface_->locality() == kNoLocality ? -1 : int{interface_->locality()},
+        setup_.interrupts ? "true" : "false",
+        launch_open(launch_) && launch_ != LaunchState::kFailed ? "true" : "false",
+        interface_->established() ? "true" : "false",
+        interface_->locality() == kNoLocality ? -1 : int{interface_->locality()},
         static_cast<unsigned long long>(counters_.power_ons), static_cast<unsigned long long>(counters_.commands),
         static_cast<unsigned long long>(counters_.in_doorbell), static_cast<unsigned long long>(counters_.malformed),
         static_cast<unsigned long long>(counters_.abandoned), static_cast<unsigned long long>(counters_.launches),

@@ -132,7 +132,7 @@ private:
     std::mutex mutex_;
     std::unique_ptr<InstanceLink> link_;
     std::unique_ptr<Interface> interface_;
-    bool irq_ = false; // as the host last heard
+    bool irq_ = false;  // as the host last heard
     bool hold_ = false; // this power-on stops before TPM2_Startup
     PowerState state_ = PowerState::kOff;
     LaunchState launch_ = LaunchState::kClosed;

@@ -178,9 +178,7 @@ banyan_status banyan_vtpm_create(const banyan_vtpm_config *config, const banyan_
     instance_config.setup.did_vid = config->did_vid;
     for (std::uint32_t i = 0; i < config->instances; ++i) {
         if (vtpm->ops.irq != nullptr) {
-            instance_config.irq = [chip = vtpm.get(), i](bool level) {
-                chip->ops.irq(chip->opaque, i, level ? 1 : 0);
-            };
+            instance_config.irq = [chip = vtpm.get(), i](bool level) { chip->ops.irq(chip->opaque, i, level ? 1 : 0); };
         }
         vtpm->instances.push_back(std::make_unique<Instance>(instance_config, vtpm->engine->instance(i)));
     }

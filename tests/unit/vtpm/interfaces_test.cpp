@@ -135,7 +135,8 @@ TEST_F(TwoInterfaces, TheTpmKnowsTheSizeOfItsInterfacesBuffer)
     put32(body, kMaxCommandSize);
     put32(body, 2);
     const Bytes ask = tpm_command(0x8001, 0x17a, body);
-    for (const auto &[answer, size] : {std::pair{guest.command(ask), 3968U}, std::pair{neighbour.command(ask), 4096U}}) {
+    for (const auto &[answer, size] :
+         {std::pair{guest.command(ask), 3968U}, std::pair{neighbour.command(ask), 4096U}}) {
         ASSERT_GE(answer.size(), 35U);
         EXPECT_EQ(load_be32(answer, 19), kMaxCommandSize);
         EXPECT_EQ(load_be32(answer, 23), size);
@@ -251,8 +252,7 @@ TEST_F(BesideABusyNeighbour, AnOpenLaunchHoldsSoftwareOff)
         guest.write(l, crb::Reg::kLocCtrl, crb::LocCtrl::Relinquish::kMask);
     }
     ASSERT_EQ(machine.drtm(0, BANYAN_DRTM_END), 0) << machine.describe();
-    EXPECT_EQ(digest_of(guest.command(pcr_read(17))),
-              extended(kSha256, Bytes(32, 0), hash(kSha256, some_block(50))));
+    EXPECT_EQ(digest_of(guest.command(pcr_read(17))), extended(kSha256, Bytes(32, 0), hash(kSha256, some_block(50))));
     EXPECT_NE(machine.json().find("\"locality4_writes\":"), std::string::npos);
 }
 
@@ -523,8 +523,7 @@ TEST(InterruptLine, TellsACrbDriverThatTheResponseIsThere)
     ASSERT_TRUE(machine.power(0));
     CrbGuest guest(machine.vtpm);
     ASSERT_TRUE(guest.request(0));
-    guest.write(0, crb::Reg::kIntEnable,
-                crb::IntEnable::Start::kMask | crb::IntEnable::GlobalInterruptEnable::kMask);
+    guest.write(0, crb::Reg::kIntEnable, crb::IntEnable::Start::kMask | crb::IntEnable::GlobalInterruptEnable::kMask);
     ASSERT_TRUE(guest.command_ready(0));
     for (int i = 0; i < 3; ++i) {
         EXPECT_EQ(machine.irq[0], 0);
