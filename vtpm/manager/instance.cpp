@@ -110,6 +110,12 @@ Status Instance::configure(const InstanceSetup &setup)
     return {};
 }
 
+InstanceSetup Instance::setup()
+{
+    const Guard guard(*this);
+    return setup_;
+}
+
 std::uint64_t Instance::read(std::uint32_t offset, unsigned width, std::int64_t now_ns)
 {
     const Guard guard(*this);

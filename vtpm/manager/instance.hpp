@@ -72,6 +72,7 @@ public:
 
     /// While it is off.
     [[nodiscard]] Status configure(const InstanceSetup &setup);
+    [[nodiscard]] InstanceSetup setup();
     [[nodiscard]] Status power_on(PowerOn mode = PowerOn::kStartup);
     [[nodiscard]] Status power_off();
     [[nodiscard]] Status erase();

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "banyan/capi/vtpm.h"
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "banyan/base/result.hpp"
@@ -112,6 +116,40 @@ banyan_status to_c(banyan::vtpm::LaunchProgress progress)
         break;
     }
     return to_c(Errc::kBadState);
+}
+
+struct Named {
+    std::string_view name;
+    std::uint32_t number;
+};
+constexpr std::array kInterfaceNames{Named{"tis", BANYAN_VTPM_TIS}, Named{"crb", BANYAN_VTPM_CRB}};
+constexpr std::array kBankNames{Named{"sha1", BANYAN_VTPM_SHA1}, Named{"sha256", BANYAN_VTPM_SHA256},
+                                Named{"sha384", BANYAN_VTPM_SHA384}};
+
+std::optional<std::uint32_t> number_of(std::span<const Named> names, std::string_view name)
+{
+    for (const Named &one : names) {
+        if (one.name == name) {
+            return one.number;
+        }
+    }
+    return std::nullopt;
+}
+
+std::optional<std::uint32_t> banks_of(std::string_view list)
+{
+    std::uint32_t set = 0;
+    for (bool more = true; more;) {
+        const std::size_t end = std::min(list.find('+'), list.size());
+        const auto bank = number_of(kBankNames, list.substr(0, end));
+        if (!bank) {
+            return std::nullopt;
+        }
+        set |= *bank;
+        more = end < list.size();
+        list.remove_prefix(more ? end + 1 : end);
+    }
+    return set;
 }
 
 banyan::vtpm::InstanceSetup to_setup(const banyan_vtpm_instance_config &config, std::uint32_t chips_did_vid)
@@ -232,6 +270,21 @@ banyan_status banyan_vtpm_bind(banyan_vtpm *vtpm, std::uint32_t domain, std::uin
 banyan_status banyan_vtpm_unbind(banyan_vtpm *vtpm, std::uint32_t domain)
 {
     return vtpm == nullptr ? to_c(Errc::kBadArgument) : to_c(vtpm->bindings.unbind(domain));
+}
+
+banyan_status banyan_vtpm_parse(banyan_vtpm_instance_config *config, const char *interface, const char *banks)
+{
+    if (config == nullptr || config->size < sizeof(*config)) {
+        return to_c(Errc::kBadArgument);
+    }
+    const auto kind = interface == nullptr ? std::optional(config->interface) : number_of(kInterfaceNames, interface);
+    const auto set = banks == nullptr ? std::optional(config->banks) : banks_of(banks);
+    if (!kind || !set) {
+        return to_c(Errc::kBadArgument);
+    }
+    config->interface = *kind;
+    config->banks = *set;
+    return BANYAN_OK;
 }
 
 banyan_status banyan_vtpm_configure(banyan_vtpm *vtpm, std::uint32_t instance,

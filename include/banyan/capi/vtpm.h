@@ -83,6 +83,10 @@ banyan_status banyan_vtpm_mmio_write(struct banyan_vtpm *vtpm, const struct bany
 banyan_status banyan_vtpm_bind(struct banyan_vtpm *vtpm, uint32_t domain, uint32_t instance);
 banyan_status banyan_vtpm_unbind(struct banyan_vtpm *vtpm, uint32_t domain);
 
+/* A command line's words: interface "tis" or "crb", banks as in "sha256" or "sha1+sha256+sha384". NULL leaves the field
+ * as it is; BAD_ARGUMENT leaves all. */
+banyan_status banyan_vtpm_parse(struct banyan_vtpm_instance_config *config, const char *interface, const char *banks);
+
 /* While the instance is off; nothing that software does changes it. BAD_STATE otherwise, UNSUPPORTED: no irq. */
 banyan_status banyan_vtpm_configure(struct banyan_vtpm *vtpm, uint32_t instance,
                                     const struct banyan_vtpm_instance_config *config);

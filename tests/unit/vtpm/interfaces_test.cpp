@@ -392,6 +392,26 @@ TEST(Configuration, ThatMakesNoSenseIsRefused)
     EXPECT_LT(banyan_vtpm_configure(machine.vtpm, 1, &good), 0);
 }
 
+TEST(Configuration, IsReadFromACommandLinesWords)
+{
+    banyan_vtpm_instance_config config = config_of(BANYAN_VTPM_TIS);
+    config.banks = BANYAN_VTPM_SHA1;
+    EXPECT_EQ(banyan_vtpm_parse(&config, nullptr, nullptr), 0);
+    EXPECT_EQ(config.banks, BANYAN_VTPM_SHA1);
+    EXPECT_EQ(banyan_vtpm_parse(&config, "crb", "sha256+sha384"), 0);
+    EXPECT_EQ(config.interface, BANYAN_VTPM_CRB);
+    EXPECT_EQ(config.banks, std::uint32_t{BANYAN_VTPM_SHA256 | BANYAN_VTPM_SHA384});
+    for (const char *bad : {"", "+", "sha256+", "+sha1", "sha512", "sha1,sha256", "SHA1"}) {
+        EXPECT_LT(banyan_vtpm_parse(&config, "tis", bad), 0) << bad;
+    }
+    for (const char *bad : {"", "fifo", "crb "}) {
+        EXPECT_LT(banyan_vtpm_parse(&config, bad, "sha1"), 0) << bad;
+    }
+    EXPECT_EQ(config.interface, BANYAN_VTPM_CRB) << "what is refused changes nothing";
+    config.size = 4;
+    EXPECT_LT(banyan_vtpm_parse(&config, "tis", nullptr), 0);
+}
+
 TEST(Configuration, VendorAndWindowAreTheMachinesChoice)
 {
     Machine machine;

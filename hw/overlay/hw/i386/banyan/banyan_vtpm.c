@@ -32,6 +32,8 @@ struct BanyanVtpmState {
     uint64_t hash_rate;
     uint32_t sync_bound_us;
     uint32_t did_vid;
+    char *interface;
+    char *banks;
 };
 
 static MemTxResult vtpm_read(void *opaque, hwaddr addr, uint64_t *data,
@@ -91,6 +93,7 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
     };
     BanyanVtpmState *s = BANYAN_VTPM(dev);
     struct banyan_vtpm_config config;
+    struct banyan_vtpm_instance_config host = { .size = sizeof(host) };
     char *error = NULL;
 
     if (!banyan_machine_suits(errp)) {
@@ -103,6 +106,11 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
     }
     if (!s->engine) {
         error_setg(errp, "engine= is missing: the path of banyan-vtpm-engine");
+        return;
+    }
+    if (banyan_vtpm_parse(&host, s->interface, s->banks)) {
+        error_setg(errp, "interface= is tis or crb; banks= is a list as in "
+                   "sha1+sha256+sha384");
         return;
     }
     config = (struct banyan_vtpm_config) {
@@ -120,6 +128,7 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
         free(error);
         return;
     }
+    banyan_vtpm_configure(s->chip->vtpm, 0, &host);
     error_setg(&s->blocker, "the vTPM's instances cannot be saved");
     if (migrate_add_blocker(&s->blocker, errp) < 0) {
         return;
@@ -168,6 +177,8 @@ static const Property vtpm_properties[] = {
     DEFINE_PROP_UINT64("hash-rate", BanyanVtpmState, hash_rate, 369175),
     DEFINE_PROP_UINT32("sync-bound-us", BanyanVtpmState, sync_bound_us, 200),
     DEFINE_PROP_UINT32("did-vid", BanyanVtpmState, did_vid, 0),
+    DEFINE_PROP_STRING("interface", BanyanVtpmState, interface),
+    DEFINE_PROP_STRING("banks", BanyanVtpmState, banks),
 };
 
 static void vtpm_class_init(ObjectClass *klass, void *data)
@@ -195,6 +206,10 @@ static void vtpm_class_init(ObjectClass *klass, void *data)
         "longest wait for the engine inside a register write");
     object_class_property_set_description(klass, "did-vid",
         "TPM_DID_VID; 0: the default");
+    object_class_property_set_description(klass, "interface",
+        "of instance 0: tis (the default) or crb");
+    object_class_property_set_description(klass, "banks",
+        "PCR banks of instance 0; the default is sha1+sha256+sha384");
 }
 
 static const TypeInfo banyan_vtpm_types[] = {
