@@ -91,9 +91,11 @@ Expected<attest::ManufacturedInstance> manufacture_here(const fs::path &private_
         return problem(why + (certify_problem.empty() ? "" : ": " + certify_problem));
     }
     made.names_json = vtpm::names_json(tpm->publics);
-    const std::string file = vtpm::instance_file(private_folder.string(), instance, "nvstore");
-    if (const auto stored = vtpm::create_store(file, store_key, instance, tpm->permanent); !stored) {
-        return problem(fmt::format("cannot write its state to {} (error {})", file, static_cast<int>(stored.error())));
+    if (const auto stored = vtpm::create_instance(private_folder.string(), store_key, instance, tpm->permanent);
+        !stored) {
+        return problem(fmt::format("cannot write its state to {} (error {})",
+                                   vtpm::instance_file(private_folder.string(), instance, "nvstore"),
+                                   static_cast<int>(stored.error())));
     }
     return made;
 }

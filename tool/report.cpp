@@ -54,7 +54,8 @@ json hypervisor_of(const json &report)
 /// Names of what weakens the platform; the domain table gives bits of enum banyan_insecure.
 json insecure_names(const json &report)
 {
-    static constexpr std::array kNames{"debug", "dma-drain", "device-interrupts", "serial-arbiter", "test-engine"};
+    static constexpr std::array kNames{"debug",          "dma-drain",   "device-interrupts",
+                                       "serial-arbiter", "test-engine", "rollback-report"};
     const json insecure = member(report, "insecure");
     if (insecure.is_array()) {
         return insecure;

@@ -48,20 +48,24 @@ struct Kept {
 
 class Keeper {
 public:
-    Keeper(int zygote, std::uint32_t instances) : zygote_(zygote), kept_(instances) {}
+    Keeper(int zygote, const EngineOptions &options) : zygote_(zygote), options_(options), kept_(options.instances) {}
 
-    bool open_platform(const std::string &folder, std::string &why);
+    bool open_platform(std::string &why);
     [[nodiscard]] bool make_test_key() { return ::getrandom(key_.data(), key_.size(), 0) == kStoreKeySize; }
-    void say_hello(std::int32_t status, const std::string &text);
+    void say_hello(std::int32_t status, const std::string &text, bool landlock = false);
     [[noreturn]] void serve();
 
 private:
     void from_zygote();
     void from_worker(std::uint32_t instance);
     void create(std::uint32_t instance, int file);
+    void open_stores();
+    /// Whether the instance has a record to go on with.
+    [[nodiscard]] Status usable(std::uint32_t instance);
     void tell(KeeperTell what, std::uint32_t instance, std::int32_t status, const std::string &text);
 
     int zygote_;
+    const EngineOptions &options_;
     StoreKey key_{};
     std::vector<Kept> kept_;
 };
@@ -76,13 +80,19 @@ void Keeper::tell(KeeperTell what, std::uint32_t instance, std::int32_t status, 
     (void)send_with_fds(zygote_, &message, sizeof(message), {}, MSG_DONTWAIT);
 }
 
-void Keeper::say_hello(std::int32_t status, const std::string &text)
+void Keeper::say_hello(std::int32_t status, const std::string &text, bool landlock)
 {
-    tell(KeeperTell::kHello, 0, status, text);
+    KeeperMessage message;
+    message.tell = KeeperTell::kHello;
+    message.status = status;
+    message.landlock = landlock;
+    (void)std::snprintf(message.text, sizeof(message.text), "%s", text.c_str());
+    (void)send_with_fds(zygote_, &message, sizeof(message), {}, MSG_DONTWAIT);
 }
 
-bool Keeper::open_platform(const std::string &folder, std::string &why)
+bool Keeper::open_platform(std::string &why)
 {
+    const std::string &folder = options_.platform;
     const std::string path = folder + "/store.key";
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     std::array<std::uint8_t, kStoreKeySize + 1> raw{};
@@ -106,15 +116,81 @@ bool Keeper::open_platform(const std::string &folder, std::string &why)
         why = folder + ": another machine runs on this platform folder";
         return false;
     }
+    open_stores();
+    return true;
+}
+
+void Keeper::open_stores()
+{
+    const std::string &folder = options_.platform;
+    const std::string name = generations_file(folder);
+    auto opened = options_.open_file(name, options_.accept_rollback ? O_RDWR | O_CREAT : O_RDWR);
+    const std::shared_ptr<StoreFile> generations = opened ? std::move(*opened) : nullptr;
+    std::vector<Anchor *> rewritten;
     for (std::uint32_t i = 0; i < kept_.size(); ++i) {
-        auto store = Store::open(instance_file(folder, i, "nvstore"), key_, i);
-        if (store) {
-            kept_[i].store = std::make_unique<Store>(std::move(*store));
-        } else {
+        auto file = options_.open_file(instance_file(folder, i, "nvstore"), O_RDWR);
+        if (!file || !generations) {
+            kept_[i].missing = file ? Errc::kRolledBack : file.error();
+            continue;
+        }
+        auto store = Store::open(std::move(*file), key_, i, Anchor(generations, key_, i));
+        if (!store) {
             kept_[i].missing = store.error();
+            continue;
+        }
+        kept_[i].store = std::make_unique<Store>(std::move(*store));
+        if (Anchor *anchor = kept_[i].store->anchor(); anchor->rewrite()) {
+            rewritten.push_back(anchor);
         }
     }
-    return true;
+    // One flush for all; where it fails, each settles its own before it is needed.
+    if (!rewritten.empty() && generations->sync() == 0 && (!options_.accept_rollback || sync_folder_of(name))) {
+        for (Anchor *anchor : rewritten) {
+            anchor->settled();
+        }
+    }
+}
+
+Status Keeper::usable(std::uint32_t instance)
+{
+    Kept &kept = kept_[instance];
+    const auto refuse = [&](KeeperTell what, Errc why, const std::string &text) -> Status {
+        tell(what, instance, -static_cast<std::int32_t>(why), text);
+        return fail(why);
+    };
+    if (!kept.store) {
+        return kept.missing == Errc::kRolledBack
+                   ? refuse(KeeperTell::kRolledBack, kept.missing,
+                            "refused: the platform's generations file is missing; rollback=report makes it anew")
+               : kept.missing == Errc::kCorrupt
+                   ? refuse(KeeperTell::kFailed, kept.missing,
+                            "the instance's store file is damaged or belongs to another platform")
+                   : refuse(KeeperTell::kFailed, kept.missing, "the instance has no store file");
+    }
+    Store &store = *kept.store;
+    std::string what;
+    switch (store.freshness()) {
+    case Freshness::kCurrent:
+        return {};
+    case Freshness::kErased:
+        return refuse(KeeperTell::kFailed, Errc::kNotFound, "the instance was erased");
+    case Freshness::kRolledBack:
+        what = "the store file has generation " + std::to_string(store.record().generation) + ", not " +
+               std::to_string(store.anchor()->now()->generation) + " as it was acknowledged last";
+        break;
+    case Freshness::kUnanchored:
+        what = "nothing says which generation of the store file is the newest";
+        break;
+    }
+    if (!options_.accept_rollback) {
+        return refuse(KeeperTell::kRolledBack, Errc::kRolledBack, "refused: " + what);
+    }
+    if (const Status taken = store.accept(); !taken) {
+        return refuse(KeeperTell::kFailed, taken.error(), "the instance's state could not be written");
+    }
+    tell(KeeperTell::kRolledBack, instance, 0,
+         "accepted as generation " + std::to_string(store.record().generation) + ": " + what);
+    return {};
 }
 
 void Keeper::create(std::uint32_t instance, int file)
@@ -131,7 +207,7 @@ void Keeper::create(std::uint32_t instance, int file)
     if (memory < 0) {
         return;
     }
-    auto store = Store::adopt_empty(memory, key_, instance, blob);
+    auto store = Store::adopt_empty(std::make_unique<DiskFile>(memory), key_, instance, std::nullopt, blob);
     if (store) {
         kept_[instance].store = std::make_unique<Store>(std::move(*store));
     }
@@ -180,11 +256,8 @@ void Keeper::from_worker(std::uint32_t instance)
         return;
     }
     KeeperSays said;
-    if (!kept.store) {
-        said.status = -static_cast<std::int32_t>(kept.missing);
-        tell(KeeperTell::kFailed, instance, said.status,
-             kept.missing == Errc::kCorrupt ? "the instance's store file is damaged or belongs to another platform"
-                                            : "the instance has no store file");
+    if (const Status fit = usable(instance); !fit) {
+        said.status = -static_cast<std::int32_t>(fit.error());
     } else if (asked.ask == KeeperAsk::kLoad) {
         const StoreRecord &record = kept.store->record();
         said.size = static_cast<std::uint32_t>(record.permanent.size());
@@ -238,18 +311,18 @@ void Keeper::serve()
 
 } // namespace
 
-void run_keeper(int zygote, const std::string &platform, std::uint32_t instances)
+void run_keeper(int zygote, const EngineOptions &options)
 {
     ::signal(SIGPIPE, SIG_IGN);
     ::signal(SIGXFSZ, SIG_IGN); // a full quota is an error to answer, not an end
-    Keeper keeper(zygote, instances);
+    Keeper keeper(zygote, options);
     std::string why;
-    if (!(platform.empty() ? keeper.make_test_key() : keeper.open_platform(platform, why))) {
+    if (!(options.platform.empty() ? keeper.make_test_key() : keeper.open_platform(why))) {
         keeper.say_hello(-static_cast<std::int32_t>(Errc::kBadState), why);
         quit(1);
     }
     warm_up_store();
-    (void)deny_files();
+    const bool landlock = deny_files();
     Filter filter;
     if (!compile_filter({SCMP_SYS(read),       SCMP_SYS(write),       SCMP_SYS(poll),      SCMP_SYS(restart_syscall),
                          SCMP_SYS(recvmsg),    SCMP_SYS(recvfrom),    SCMP_SYS(sendmsg),   SCMP_SYS(sendto),
@@ -263,7 +336,7 @@ void run_keeper(int zygote, const std::string &platform, std::uint32_t instances
         keeper.say_hello(-static_cast<std::int32_t>(Errc::kUnsupported), "seccomp is not available");
         quit(1);
     }
-    keeper.say_hello(0, "");
+    keeper.say_hello(0, "", landlock);
     keeper.serve();
 }
 

@@ -17,7 +17,8 @@ namespace {
 int usage()
 {
     std::fputs(
-        "usage: banyan-vtpm-engine zygote --instances N [--platform FOLDER]\n"
+        "usage: banyan-vtpm-engine zygote --instances N [--platform FOLDER] [--rollback strict|report]\n"
+        "                                 [--require-sandbox full]\n"
         "The worker processes of the vTPM. The emulator starts this itself, with sockets as descriptors 3 and 4.\n",
         stderr);
     return 2;
@@ -33,7 +34,7 @@ bool is_socket(int fd)
 
 int main(int argc, char **argv)
 {
-    std::string platform;
+    banyan::vtpm::EngineOptions options;
     unsigned long instances = 0;
     if (argc < 2 || std::strcmp(argv[1], "zygote") != 0) {
         return usage();
@@ -45,7 +46,14 @@ int main(int argc, char **argv)
         if (std::strcmp(argv[i], "--instances") == 0) {
             instances = std::strtoul(argv[i + 1], nullptr, 10);
         } else if (std::strcmp(argv[i], "--platform") == 0) {
-            platform = argv[i + 1];
+            options.platform = argv[i + 1];
+        } else if (std::strcmp(argv[i], "--rollback") == 0) {
+            options.accept_rollback = std::strcmp(argv[i + 1], "report") == 0;
+            if (!options.accept_rollback && std::strcmp(argv[i + 1], "strict") != 0) {
+                return usage();
+            }
+        } else if (std::strcmp(argv[i], "--require-sandbox") == 0 && std::strcmp(argv[i + 1], "full") == 0) {
+            options.full_sandbox = true;
         } else {
             return usage();
         }
@@ -59,6 +67,6 @@ int main(int argc, char **argv)
         ::dup2(null, 0);
         ::dup2(null, 1);
     }
-    return banyan::vtpm::run_zygote(banyan::vtpm::kZygoteControlFd, banyan::vtpm::kSignerFd, platform,
-                                    static_cast<std::uint32_t>(instances));
+    options.instances = static_cast<std::uint32_t>(instances);
+    return banyan::vtpm::run_zygote(banyan::vtpm::kZygoteControlFd, banyan::vtpm::kSignerFd, options);
 }

@@ -45,7 +45,7 @@ using Certify = std::function<Result<Certificates>(const Publics &)>;
 
 struct Manufactured {
     Publics publics;
-    Bytes permanent; // for create_store()
+    Bytes permanent; // for create_instance()
 };
 
 /// Manufactures one TPM with libtpms in the calling process. The process must be single-threaded and *throw-away*:

@@ -3,21 +3,34 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 
 #include "vtpm/engine/process.hpp"
 #include "vtpm/link/tpm_setup.hpp"
+#include "vtpm/store/store_file.hpp"
 
 namespace banyan::vtpm {
 
-/// From SEQPACKET socket `zygote`. platform: the private folder, or empty for class test.
-[[noreturn]] void run_keeper(int zygote, const std::string &platform, std::uint32_t instances);
+struct EngineOptions {
+    std::string platform; // the private folder, or empty for class test
+    std::uint32_t instances = 0;
+    bool accept_rollback = false; // report an older store file and go on with it; else refuse it
+    bool full_sandbox = false;    // seccomp, namespaces and Landlock, or no engine
+    /// Of the keeper. A test has disks of its own.
+    std::function<Result<std::unique_ptr<StoreFile>>(const std::string &path, int flags)> open_file = open_disk_file;
+};
+
+/// From SEQPACKET socket `zygote`.
+[[noreturn]] void run_keeper(int zygote, const EngineOptions &options);
 
 /// clients: requests of QEMU; zygote: hello, and names of class-test instances.
-[[noreturn]] void run_signer(int clients, int zygote, const std::string &platform, std::uint32_t instances);
+[[noreturn]] void run_signer(int clients, int zygote, const EngineOptions &options);
 
 struct SignerHello {
     std::int32_t status = 0;
+    bool landlock = false;
     char text[160] = {};
 };
 
@@ -49,6 +62,6 @@ struct Made {
 };
 [[noreturn]] void run_maker(int out);
 
-[[nodiscard]] int run_zygote(int control, int signer, const std::string &platform, std::uint32_t instances);
+[[nodiscard]] int run_zygote(int control, int signer, const EngineOptions &options);
 
 } // namespace banyan::vtpm

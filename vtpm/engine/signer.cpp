@@ -48,6 +48,7 @@ constexpr std::array kInsecureNames{
     InsecureName{BANYAN_INSECURE_DEVICE_IRQ, "device-interrupts"},
     InsecureName{BANYAN_INSECURE_SERIAL_ARBITER, "serial-arbiter"},
     InsecureName{BANYAN_INSECURE_TEST_ENGINE, "test-engine"},
+    InsecureName{BANYAN_INSECURE_ROLLBACK_REPORT, "rollback-report"},
 };
 
 template <auto Free>
@@ -333,10 +334,11 @@ void Signer::answer(const SignRequest &request, SignReply &reply)
 
 } // namespace
 
-void run_signer(int clients, int zygote, const std::string &platform, std::uint32_t instances)
+void run_signer(int clients, int zygote, const EngineOptions &options)
 {
     ::signal(SIGPIPE, SIG_IGN);
-    Signer signer(instances);
+    const std::string &platform = options.platform;
+    Signer signer(options.instances);
     std::string why;
     SignerHello hello;
     if (!(platform.empty() ? signer.make_test_key() : signer.open_platform(platform, why))) {
@@ -355,7 +357,7 @@ void run_signer(int clients, int zygote, const std::string &platform, std::uint3
     } else if (hello.status == 0) {
         signer.answer(first, unused);
     }
-    (void)deny_files();
+    hello.landlock = deny_files();
     Filter filter;
     if (hello.status == 0 &&
         (!compile_filter({SCMP_SYS(read),    SCMP_SYS(write),      SCMP_SYS(poll),         SCMP_SYS(restart_syscall),

@@ -48,14 +48,16 @@ enum class KeeperTell : std::uint32_t {
     kAdopt = 2,  // fds: vault, socket of a new worker
     kCreate = 3, // fd: file with a permanent state for a new instance of class test
     kErase = 4,
-    kErased = 5, // from the keeper: status
-    kFailed = 6, // from the keeper: a commit failed, text
+    kErased = 5,     // from the keeper: status
+    kFailed = 6,     // from the keeper: a commit failed, text
+    kRolledBack = 7, // from the keeper: an older store file, text
 };
 
 struct KeeperMessage {
     KeeperTell tell{};
     std::uint32_t instance = 0;
     std::int32_t status = 0;
+    bool landlock = false; // kHello
     char text[160] = {};
 };
 

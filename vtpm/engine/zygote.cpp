@@ -299,6 +299,8 @@ void Zygote::from_keeper()
             message.text);
     } else if (message.tell == KeeperTell::kFailed) {
         say(ControlKind::kNotice, message.instance, message.status, "store-failed", message.text);
+    } else if (message.tell == KeeperTell::kRolledBack) {
+        say(ControlKind::kNotice, message.instance, message.status, kEventRolledBack, message.text);
     }
 }
 
@@ -420,7 +422,7 @@ pid_t fork_role(std::span<const int> keep, Role role)
 
 } // namespace
 
-int run_zygote(int control, int signer_clients, const std::string &platform, std::uint32_t count)
+int run_zygote(int control, int signer_clients, const EngineOptions &options)
 {
     ::signal(SIGPIPE, SIG_IGN);
     ::signal(SIGHUP, SIG_IGN);
@@ -449,8 +451,8 @@ int run_zygote(int control, int signer_clients, const std::string &platform, std
         ::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, signer) != 0) {
         return refuse(-static_cast<std::int32_t>(Errc::kIo), "no socket pair for the engine's processes");
     }
-    fork_role(std::array{keeper[1]}, [&] { run_keeper(3, platform, count); });
-    fork_role(std::array{signer_clients, signer[1]}, [&] { run_signer(3, 4, platform, count); });
+    fork_role(std::array{keeper[1]}, [&] { run_keeper(3, options); });
+    fork_role(std::array{signer_clients, signer[1]}, [&] { run_signer(3, 4, options); });
     ::close(keeper[1]);
     ::close(signer[1]);
     ::close(signer_clients);
@@ -478,11 +480,20 @@ int run_zygote(int control, int signer_clients, const std::string &platform, std
     }
 
     warm_up();
-    const Sandbox sandbox = enter_sandbox();
+    Sandbox sandbox = enter_sandbox();
+    sandbox.landlock = sandbox.landlock && keeper_hello.landlock && signer_hello.landlock;
     std::string level = "seccomp";
     level += sandbox.landlock ? "+landlock" : "";
     level += sandbox.namespaces ? "+namespaces" : "";
-    Zygote zygote(control, keeper[0], signer[0], platform.empty(), count);
+    if (options.full_sandbox && !(sandbox.landlock && sandbox.namespaces)) {
+        std::string missing = sandbox.landlock ? "" : "Landlock";
+        missing += sandbox.landlock || sandbox.namespaces ? "" : " and ";
+        missing += sandbox.namespaces ? "" : "namespaces of their own";
+        return refuse(-static_cast<std::int32_t>(Errc::kUnsupported),
+                      "this host gives the vTPM's processes no " + missing +
+                          ", and require-sandbox=full asks for all of the sandbox");
+    }
+    Zygote zygote(control, keeper[0], signer[0], options.platform.empty(), options.instances);
     return zygote.run(level);
 }
 

@@ -27,6 +27,8 @@ enum class ControlKind : std::uint32_t {
     kNotice = 19, // text: "kind: sentence"
 };
 
+inline constexpr const char *kEventRolledBack = "store-rolled-back";
+
 struct ControlMessage {
     std::uint32_t version = kControlVersion;
     ControlKind kind{};

@@ -361,8 +361,20 @@ Result<std::unique_ptr<EngineLink>> EngineLink::start(const Options &options, st
     char role[] = "zygote";
     char instances_flag[] = "--instances";
     char platform_flag[] = "--platform";
-    char *argv[] = {engine.data(),   role,   instances_flag, count.data(), platform.empty() ? nullptr : platform_flag,
-                    platform.data(), nullptr};
+    char rollback_flag[] = "--rollback";
+    char rollback[] = "report";
+    char sandbox_flag[] = "--require-sandbox";
+    char sandbox[] = "full";
+    std::vector<char *> argv{engine.data(), role, instances_flag, count.data()};
+    const auto add = [&argv](bool wanted, char *flag, char *value) {
+        if (wanted) {
+            argv.insert(argv.end(), {flag, value});
+        }
+    };
+    add(!platform.empty(), platform_flag, platform.data());
+    add(options.accept_rollback, rollback_flag, rollback);
+    add(options.full_sandbox, sandbox_flag, sandbox);
+    argv.push_back(nullptr);
 
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -379,7 +391,7 @@ Result<std::unique_ptr<EngineLink>> EngineLink::start(const Options &options, st
     ::posix_spawnattr_setpgroup(&attributes, 0); // a Ctrl-C on the terminal is QEMU's to handle
     ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
     pid_t pid = -1;
-    const int error = ::posix_spawn(&pid, engine.c_str(), &actions, &attributes, argv, environ);
+    const int error = ::posix_spawn(&pid, engine.c_str(), &actions, &attributes, argv.data(), environ);
     ::posix_spawn_file_actions_destroy(&actions);
     ::posix_spawnattr_destroy(&attributes);
     if (error != 0) {
@@ -483,6 +495,9 @@ void EngineLink::take(const ControlMessage &message)
 {
     if (message.kind == ControlKind::kErased && message.instance < kMaxInstances && message.status == 0) {
         erased_.fetch_or(std::uint64_t{1} << message.instance);
+    }
+    if (std::strcmp(message.event, kEventRolledBack) == 0) {
+        rolled_back_.fetch_add(1, std::memory_order_relaxed);
     }
     if (message.event[0] != '\0') {
         events_.push_back({message.instance, message.event, message.text});

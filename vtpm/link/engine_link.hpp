@@ -30,6 +30,8 @@ public:
         std::string engine;
         std::string platform; // empty: class test
         std::uint32_t instances = 1;
+        bool accept_rollback = false;
+        bool full_sandbox = false;
     };
 
     [[nodiscard]] static Result<std::unique_ptr<EngineLink>> start(const Options &options, std::string &why);
@@ -49,6 +51,7 @@ public:
     [[nodiscard]] const std::string &sandbox() const { return sandbox_; }
     [[nodiscard]] bool alive() const { return alive_.load(std::memory_order_relaxed); }
     [[nodiscard]] bool is_erased(std::uint32_t instance) const;
+    [[nodiscard]] std::uint64_t rolled_back() const { return rolled_back_.load(std::memory_order_relaxed); }
 
     [[nodiscard]] Status send(const ControlMessage &message, const int *fds, unsigned count);
 
@@ -63,6 +66,7 @@ private:
     std::string sandbox_;
     std::atomic<bool> alive_{true};
     std::atomic<std::uint64_t> erased_{0};
+    std::atomic<std::uint64_t> rolled_back_{0}; // store files found older than the newest
 
     std::mutex control_mutex_; // reading control_, and events_
     std::vector<LinkEvent> events_;

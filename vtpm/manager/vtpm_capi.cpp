@@ -194,6 +194,10 @@ banyan_status banyan_vtpm_create(const banyan_vtpm_config *config, const banyan_
         why = "the number of vTPM instances must be 1 to 64";
         return refuse(Errc::kBadArgument);
     }
+    if (config->rollback > BANYAN_ROLLBACK_REPORT || config->require_sandbox > BANYAN_SANDBOX_FULL) {
+        why = "banyan_vtpm_create: no such rollback policy or sandbox";
+        return refuse(Errc::kBadArgument);
+    }
     std::unique_ptr<banyan_vtpm> vtpm(new (std::nothrow) banyan_vtpm);
     if (!vtpm) {
         why = "out of memory";
@@ -204,8 +208,10 @@ banyan_status banyan_vtpm_create(const banyan_vtpm_config *config, const banyan_
         vtpm->ops = *ops;
     }
     vtpm->opaque = opaque;
-    auto engine = banyan::vtpm::EngineLink::start(
-        {config->engine, config->platform != nullptr ? config->platform : "", config->instances}, why);
+    auto engine = banyan::vtpm::EngineLink::start({config->engine, config->platform != nullptr ? config->platform : "",
+                                                   config->instances, config->rollback == BANYAN_ROLLBACK_REPORT,
+                                                   config->require_sandbox == BANYAN_SANDBOX_FULL},
+                                                  why);
     vtpm->config.engine = nullptr; // the caller's
     vtpm->config.platform = nullptr;
     if (!engine) {
@@ -396,7 +402,7 @@ char *banyan_vtpm_json(banyan_vtpm *vtpm)
     text += vtpm->engine->alive() ? "running" : "ended";
     text += "\",\"sandbox\":\"" + vtpm->engine->sandbox() + "\",\"untagged\":" + std::to_string(vtpm->untagged) +
             ",\"unbound\":" + std::to_string(vtpm->unbound) + ",\"misshapen\":" + std::to_string(vtpm->misshapen) +
-            ",\"instances\":[";
+            ",\"rolled_back\":" + std::to_string(vtpm->engine->rolled_back()) + ",\"instances\":[";
     for (std::size_t i = 0; i < vtpm->instances.size(); ++i) {
         text += (i == 0 ? "" : ",") + vtpm->instances[i]->json();
     }

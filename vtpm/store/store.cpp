@@ -2,164 +2,42 @@
 #include "vtpm/store/store.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
 
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include "vtpm/store/store_slot.hpp"
 
 namespace banyan::vtpm {
 namespace {
 
-// docs/spec/vtpm.md, "Store file". All numbers little endian.
-constexpr std::size_t kMacSize = 32;
-constexpr char kMagic[8] = {'B', 'A', 'N', 'Y', 'A', 'N', 'N', 'V'};
-constexpr std::uint32_t kVersion = 1;
-constexpr std::uint32_t kFlagEstablished = 1;
-constexpr off_t kSlotSize = 132 * 1024; // head in the first 4 KiB, blob after it
-constexpr std::size_t kBlobAt = 4096;
-
-struct SlotHead {
-    char magic[8];
-    std::uint32_t version;
-    std::uint32_t instance;
-    std::uint64_t generation;
-    std::uint32_t flags;
-    std::uint32_t size;         // of the blob
-    std::uint8_t mac[kMacSize]; // HMAC-SHA-256 of the head up to here, then the blob
-};
-static_assert(sizeof(SlotHead) == 64 && offsetof(SlotHead, mac) == 32);
-static_assert(kBlobAt + kPermanentMax <= static_cast<std::size_t>(kSlotSize));
-
-bool mac_of(const StoreKey &key, const SlotHead &head, std::span<const std::uint8_t> blob,
-            std::array<std::uint8_t, kMacSize> &out)
-{
-    Bytes text(offsetof(SlotHead, mac) + blob.size());
-    std::memcpy(text.data(), &head, offsetof(SlotHead, mac));
-    std::copy(blob.begin(), blob.end(), text.begin() + offsetof(SlotHead, mac));
-    unsigned size = 0;
-    return HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), text.data(), text.size(), out.data(), &size) !=
-               nullptr &&
-           size == kMacSize;
-}
-
-bool write_all(int fd, const void *data, std::size_t size, off_t at)
-{
-    const auto *bytes = static_cast<const std::uint8_t *>(data);
-    while (size > 0) {
-        const ssize_t done = ::pwrite(fd, bytes, size, at);
-        if (done < 0 && errno == EINTR) {
-            continue;
-        }
-        if (done <= 0) {
-            return false;
-        }
-        bytes += done;
-        size -= static_cast<std::size_t>(done);
-        at += done;
-    }
-    return true;
-}
-
-bool read_all(int fd, void *data, std::size_t size, off_t at)
-{
-    auto *bytes = static_cast<std::uint8_t *>(data);
-    while (size > 0) {
-        const ssize_t done = ::pread(fd, bytes, size, at);
-        if (done < 0 && errno == EINTR) {
-            continue;
-        }
-        if (done <= 0) {
-            return false;
-        }
-        bytes += done;
-        size -= static_cast<std::size_t>(done);
-        at += done;
-    }
-    return true;
-}
-
-off_t slot_of(std::uint64_t generation)
-{
-    return static_cast<off_t>(generation % 2) * kSlotSize;
-}
-
-Status write_slot(int fd, const StoreKey &key, std::uint32_t instance, std::uint64_t generation, bool established,
-                  std::span<const std::uint8_t> blob)
-{
-    if (blob.empty() || blob.size() > kPermanentMax) {
-        return fail(Errc::kBadArgument);
-    }
-    SlotHead head{};
-    std::memcpy(head.magic, kMagic, sizeof(kMagic));
-    head.version = kVersion;
-    head.instance = instance;
-    head.generation = generation;
-    head.flags = established ? kFlagEstablished : 0;
-    head.size = static_cast<std::uint32_t>(blob.size());
-    std::array<std::uint8_t, kMacSize> mac{};
-    if (!mac_of(key, head, blob, mac)) {
-        return fail(Errc::kIo);
-    }
-    std::memcpy(head.mac, mac.data(), kMacSize);
-    const off_t at = slot_of(generation);
-    // One flush for both: a torn slot fails its MAC, and the other slot is whole.
-    if (!write_all(fd, blob.data(), blob.size(), at + static_cast<off_t>(kBlobAt)) ||
-        !write_all(fd, &head, sizeof(head), at) || ::fdatasync(fd) != 0) {
-        return fail(errno == ENOSPC ? Errc::kNoSpace : Errc::kIo);
-    }
-    return {};
-}
-
-bool read_slot(int fd, const StoreKey &key, std::uint32_t instance, unsigned slot, StoreRecord &record)
-{
-    SlotHead head{};
-    const off_t at = slot_of(slot);
-    if (!read_all(fd, &head, sizeof(head), at) || std::memcmp(head.magic, kMagic, sizeof(kMagic)) != 0 ||
-        head.version != kVersion || head.instance != instance || head.size == 0 || head.size > kPermanentMax ||
-        head.generation % 2 != slot) {
-        return false;
-    }
-    Bytes blob(head.size);
-    std::array<std::uint8_t, kMacSize> mac{};
-    if (!read_all(fd, blob.data(), blob.size(), at + static_cast<off_t>(kBlobAt)) || !mac_of(key, head, blob, mac) ||
-        CRYPTO_memcmp(mac.data(), head.mac, kMacSize) != 0) {
-        return false;
-    }
-    record = {head.generation, (head.flags & kFlagEstablished) != 0, std::move(blob)};
-    return true;
-}
-
-Result<StoreRecord> read_newest(int fd, const StoreKey &key, std::uint32_t instance)
-{
-    StoreRecord even;
-    StoreRecord odd;
-    const bool has_even = read_slot(fd, key, instance, 0, even);
-    const bool has_odd = read_slot(fd, key, instance, 1, odd);
-    if (!has_even && !has_odd) {
-        return fail(Errc::kCorrupt);
-    }
-    if (has_even && (!has_odd || even.generation > odd.generation)) {
-        return even;
-    }
-    return odd;
-}
-
 /// Blocks are allocated once, so that later commits change no metadata and need no journal write.
-Status first_record(int fd, const StoreKey &key, std::uint32_t instance, std::span<const std::uint8_t> blob)
+Status first_record(StoreFile &file, const StoreKey &key, std::uint32_t instance, std::span<const std::uint8_t> blob,
+                    StoreMac &mac)
 {
     constexpr std::size_t kUsual = kBlobAt + 16 * 1024;
     const Bytes zeros(kUsual);
-    if (!write_all(fd, zeros.data(), kUsual, 0) || !write_all(fd, zeros.data(), kUsual, kSlotSize)) {
-        return fail(errno == ENOSPC ? Errc::kNoSpace : Errc::kIo);
+    for (unsigned slot = 0; slot < 2; ++slot) {
+        if (const Status done = write_whole(file, zeros.data(), kUsual, slot_of(slot)); !done) {
+            return done;
+        }
     }
-    return write_slot(fd, key, instance, 1, false, blob);
+    return write_slot(file, key, instance, 1, false, blob, mac);
+}
+
+Status create_file(const std::string &path, const StoreKey &key, std::uint32_t instance,
+                   std::span<const std::uint8_t> blob, StoreMac &mac)
+{
+    BANYAN_TRY(const auto file, open_disk_file(path, O_RDWR | O_CREAT | O_EXCL));
+    Status done = first_record(*file, key, instance, blob, mac);
+    if (done) {
+        done = sync_folder_of(path);
+    }
+    if (!done) {
+        (void)::unlink(path.c_str());
+    }
+    return done;
 }
 
 } // namespace
@@ -167,22 +45,23 @@ Status first_record(int fd, const StoreKey &key, std::uint32_t instance, std::sp
 Status create_store(const std::string &path, const StoreKey &key, std::uint32_t instance,
                     std::span<const std::uint8_t> permanent_blob)
 {
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0) {
-        return fail(errno == EEXIST ? Errc::kBadState : errno == ENOENT ? Errc::kNotFound : Errc::kIo);
+    StoreMac mac{};
+    return create_file(path, key, instance, permanent_blob, mac);
+}
+
+Status create_instance(const std::string &private_folder, const StoreKey &key, std::uint32_t instance,
+                       std::span<const std::uint8_t> permanent_blob)
+{
+    const std::string path = instance_file(private_folder, instance, "nvstore");
+    const std::string generations = generations_file(private_folder);
+    StoreMac mac{};
+    if (const Status made = create_file(path, key, instance, permanent_blob, mac); !made) {
+        return made;
     }
-    Status done = first_record(fd, key, instance, permanent_blob);
-    if (done && ::fsync(fd) != 0) {
-        done = fail(Errc::kIo);
-    }
-    ::close(fd);
-    const std::size_t slash = path.rfind('/');
-    const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-    if (const int dir = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); dir >= 0) {
-        if (::fsync(dir) != 0 && done) {
-            done = fail(Errc::kIo);
-        }
-        ::close(dir);
+    auto file = open_disk_file(generations, O_RDWR | O_CREAT);
+    Status done = file ? sync_folder_of(generations) : fail(file.error());
+    if (done) {
+        done = Anchor(std::move(*file), key, instance).advance({1, mac});
     }
     if (!done) {
         (void)::unlink(path.c_str());
@@ -192,101 +71,164 @@ Status create_store(const std::string &path, const StoreKey &key, std::uint32_t 
 
 Result<StoreRecord> load_store(const std::string &path, const StoreKey &key, std::uint32_t instance)
 {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0) {
-        return fail(errno == ENOENT ? Errc::kNotFound : Errc::kIo);
-    }
-    auto record = read_newest(fd, key, instance);
-    ::close(fd);
-    return record;
-}
-
-Store::~Store()
-{
-    if (fd_ >= 0) {
-        ::close(fd_);
-    }
-    OPENSSL_cleanse(key_.data(), key_.size());
-}
-
-Store::Store(Store &&other) noexcept
-    : fd_(std::exchange(other.fd_, -1)),
-      instance_(other.instance_),
-      key_(other.key_),
-      record_(std::move(other.record_))
-{}
-
-Store &Store::operator=(Store &&other) noexcept
-{
-    std::swap(fd_, other.fd_);
-    std::swap(instance_, other.instance_);
-    std::swap(key_, other.key_);
-    std::swap(record_, other.record_);
-    return *this;
+    BANYAN_TRY(auto file, open_disk_file(path, O_RDONLY));
+    BANYAN_TRY(const Store store, Store::open(std::move(file), key, instance, std::nullopt));
+    return store.record();
 }
 
 Result<Store> Store::open(const std::string &path, const StoreKey &key, std::uint32_t instance)
 {
-    Store store(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW), key, instance);
-    if (store.fd_ < 0) {
-        return fail(errno == ENOENT ? Errc::kNotFound : Errc::kIo);
+    BANYAN_TRY(auto file, open_disk_file(path, O_RDWR));
+    return open(std::move(file), key, instance, std::nullopt);
+}
+
+Result<Store> Store::open(std::unique_ptr<StoreFile> file, const StoreKey &key, std::uint32_t instance,
+                          std::optional<Anchor> anchor)
+{
+    Store store(std::move(file), key, instance, std::move(anchor));
+    const Anchored *anchored = store.anchor_ && store.anchor_->now() ? &*store.anchor_->now() : nullptr;
+    if (anchored != nullptr && anchored->generation == kErasedGeneration) {
+        store.freshness_ = Freshness::kErased;
+        if (store.anything_left()) { // the power failed in the middle of it, or the file was put back
+            (void)store.overwrite();
+        }
+        return store;
     }
-    BANYAN_TRY(store.record_, read_newest(store.fd_, key, instance));
+    bool any = false;
+    for (unsigned slot = 0; slot < 2; ++slot) {
+        StoreRecord record;
+        if (!read_slot(*store.file_, key, instance, slot, record)) {
+            continue;
+        }
+        // With an anchor a newer record than that counts for nothing: its commit was not finished.
+        if (anchored != nullptr && record.generation == anchored->generation && record.mac == anchored->record) {
+            store.record_ = std::move(record);
+            store.freshness_ = Freshness::kCurrent;
+            return store;
+        }
+        if (!any || record.generation > store.record_.generation) {
+            store.record_ = std::move(record);
+        }
+        any = true;
+    }
+    if (!any) {
+        return fail(Errc::kCorrupt);
+    }
+    if (store.anchor_) {
+        store.freshness_ = anchored != nullptr ? Freshness::kRolledBack : Freshness::kUnanchored;
+    }
     return store;
 }
 
-Result<Store> Store::adopt_empty(int fd, const StoreKey &key, std::uint32_t instance,
-                                 std::span<const std::uint8_t> permanent_blob)
+Result<Store> Store::adopt_empty(std::unique_ptr<StoreFile> file, const StoreKey &key, std::uint32_t instance,
+                                 std::optional<Anchor> anchor, std::span<const std::uint8_t> permanent_blob)
 {
-    Store store(fd, key, instance);
-    if (const Status first = first_record(fd, key, instance, permanent_blob); !first) {
-        return fail(first.error());
+    Store store(std::move(file), key, instance, std::move(anchor));
+    StoreMac mac{};
+    Status done = first_record(*store.file_, key, instance, permanent_blob, mac);
+    if (done && store.anchor_) {
+        done = store.anchor_->advance({1, mac});
     }
-    store.record_ = {1, false, Bytes(permanent_blob.begin(), permanent_blob.end())};
+    if (!done) {
+        return fail(done.error());
+    }
+    store.record_ = {1, false, Bytes(permanent_blob.begin(), permanent_blob.end()), mac};
     return store;
+}
+
+Status Store::write_record(std::uint64_t generation, std::span<const std::uint8_t> permanent_blob, bool established)
+{
+    if (anchor_) {
+        // The slot to be overwritten must not be the one that the disk's anchor names.
+        if (const Status known = anchor_->settle(); !known) {
+            return known;
+        }
+    }
+    StoreMac mac{};
+    if (const Status done = write_slot(*file_, key_, instance_, generation, established, permanent_blob, mac); !done) {
+        // The slot may be whole on the disk although the flush failed: take it back, or a crash would bring up a
+        // state that nobody was told of. (With an anchor it would not; it is still better gone.)
+        const SlotHead nothing{};
+        (void)write_whole(*file_, &nothing, sizeof(nothing), slot_of(generation));
+        return done;
+    }
+    if (anchor_) {
+        if (const Status done = anchor_->advance({generation, mac}); !done) {
+            return done;
+        }
+    }
+    record_ = {generation, established, Bytes(permanent_blob.begin(), permanent_blob.end()), mac};
+    freshness_ = Freshness::kCurrent;
+    return {};
 }
 
 Status Store::commit(std::span<const std::uint8_t> permanent_blob, bool established)
 {
-    if (fd_ < 0) {
+    if (!file_ || freshness_ != Freshness::kCurrent) {
         return fail(Errc::kBadState);
     }
-    const std::uint64_t generation = record_.generation + 1;
-    if (const Status done = write_slot(fd_, key_, instance_, generation, established, permanent_blob); !done) {
-        // The slot may be whole on the disk although the flush failed: take it back, or a crash would bring up a
-        // state that nobody was told of.
-        const SlotHead nothing{};
-        (void)write_all(fd_, &nothing, sizeof(nothing), slot_of(generation));
-        return done;
+    return write_record(record_.generation + 1, permanent_blob, established);
+}
+
+Status Store::accept()
+{
+    if (!file_ || freshness_ == Freshness::kErased) {
+        return fail(Errc::kBadState);
     }
-    record_ = {generation, established, Bytes(permanent_blob.begin(), permanent_blob.end())};
-    return {};
+    const std::uint64_t anchored = anchor_ && anchor_->now() ? anchor_->now()->generation : 0;
+    std::uint64_t next = std::max(record_.generation, anchored) + 1;
+    next += next % 2 == record_.generation % 2 ? 1 : 0; // never over the record that is being accepted
+    const Bytes permanent = record_.permanent;
+    return write_record(next, permanent, record_.established);
+}
+
+bool Store::anything_left()
+{
+    Bytes part(kSlotSize);
+    const off_t end = file_->size();
+    for (off_t at = 0; at < end; at += kSlotSize) {
+        part.resize(static_cast<std::size_t>(std::min<off_t>(kSlotSize, end - at)));
+        if (!read_whole(*file_, part.data(), part.size(), at) ||
+            std::any_of(part.begin(), part.end(), [](std::uint8_t byte) { return byte != 0; })) {
+            return true;
+        }
+    }
+    return false;
+}
+
+Status Store::overwrite()
+{
+    const Bytes zeros(kSlotSize);
+    const off_t end = file_->size();
+    if (end < 0) {
+        return fail(Errc::kIo);
+    }
+    for (off_t at = 0; at < end; at += kSlotSize) {
+        const auto size = static_cast<std::size_t>(std::min<off_t>(kSlotSize, end - at));
+        if (const Status done = write_whole(*file_, zeros.data(), size, at); !done) {
+            return done;
+        }
+    }
+    return file_->sync() == 0 ? Status{} : fail(Errc::kIo);
 }
 
 Status Store::erase()
 {
-    if (fd_ < 0) {
+    if (!file_) {
         return fail(Errc::kBadState);
     }
-    const Bytes zeros(kSlotSize);
     record_ = {};
-    struct stat info {};
-    if (::fstat(fd_, &info) != 0) {
-        return fail(Errc::kIo);
-    }
-    for (off_t at = 0; at < info.st_size; at += kSlotSize) {
-        const auto size = static_cast<std::size_t>(std::min<off_t>(kSlotSize, info.st_size - at));
-        if (!write_all(fd_, zeros.data(), size, at)) {
-            return fail(Errc::kIo);
-        }
-    }
-    return ::fdatasync(fd_) == 0 ? Status{} : fail(Errc::kIo);
+    freshness_ = Freshness::kErased;
+    // The anchor first: whatever happens next, no file of this instance is ever taken again.
+    const Status anchored = anchor_ ? anchor_->advance({kErasedGeneration, {}}) : Status{};
+    const Status gone = overwrite();
+    return gone ? anchored : gone;
 }
 
 void warm_up_store()
 {
-    std::array<std::uint8_t, kMacSize> mac{};
-    (void)mac_of({}, {}, {}, mac);
+    StoreMac mac{};
+    (void)store_mac({}, {}, mac);
 }
 
 std::string instance_file(const std::string &private_folder, std::uint32_t instance, const std::string &suffix)

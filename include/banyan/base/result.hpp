@@ -17,6 +17,7 @@ enum class Errc : std::int32_t {
     kBusy = 6,
     kIo = 7,
     kUnsupported = 8,
+    kRolledBack = 9,
 };
 
 template <typename T>

@@ -28,11 +28,23 @@ struct banyan_vtpm_config {
     uint64_t sync_bound_ns; /* longest wait inside a doorbell write; 0: never wait */
     uint32_t deterministic; /* 1 under icount: a response becomes visible at a virtual time that depends only on the command */
     uint32_t did_vid;       /* TPM_DID_VID; 0: the default */
+    uint32_t rollback;        /* enum banyan_vtpm_rollback */
+    uint32_t require_sandbox; /* enum banyan_vtpm_sandbox: creation fails if the host cannot give it */
+};
+
+/* A store file that is not the newest (docs/spec/vtpm.md, section 9). */
+enum banyan_vtpm_rollback {
+    BANYAN_ROLLBACK_STRICT = 0, /* the instance does not start */
+    BANYAN_ROLLBACK_REPORT = 1, /* event "store-rolled-back", and it goes on from there */
+};
+enum banyan_vtpm_sandbox {
+    BANYAN_SANDBOX_ANY = 0,  /* seccomp always; namespaces and Landlock where the host has them */
+    BANYAN_SANDBOX_FULL = 1, /* all of them */
 };
 
 struct banyan_vtpm_host_ops {
     uint32_t size; /* sizeof this struct as the caller was built */
-    /* Something a user should learn: "worker-died", "syscall-refused", "store-failed", ... May come from any thread. */
+    /* Something a user should learn: "worker-died", "syscall-refused", "store-failed", "store-rolled-back", ... May come from any thread. */
     void (*event)(void *opaque, uint32_t instance, const char *kind, const char *text);
     /*
      * The interrupt line of an instance, 1: asserted. Called with the instance locked, from any thread, in any function

@@ -8,7 +8,7 @@
 #include <time.h>
 
 _Static_assert(sizeof(struct banyan_cycle) == 16, "layout of a bus cycle");
-_Static_assert(sizeof(struct banyan_vtpm_config) == 40, "layout of the configuration");
+_Static_assert(sizeof(struct banyan_vtpm_config) == 48, "layout of the configuration");
 _Static_assert(sizeof(struct banyan_report_facts) == 240, "layout of the report's facts");
 
 static int failures;

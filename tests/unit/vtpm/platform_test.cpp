@@ -91,8 +91,7 @@ protected:
             spki.write(reinterpret_cast<const char *>(made->publics.iak.name.data()),
                        static_cast<std::streamsize>(made->publics.iak.name.size()));
             spki.close();
-            const bool stored =
-                create_store(instance_file(folder_, index, "nvstore"), store_key(), index, made->permanent).has_value();
+            const bool stored = create_instance(folder_, store_key(), index, made->permanent).has_value();
             ::_exit(stored ? 0 : 1);
         }
         int status = 0;
@@ -236,6 +235,146 @@ TEST_F(APlatform, ADamagedStoreFailsOnlyItsInstance)
         EXPECT_TRUE(machine.power(0));
     }
     std::filesystem::rename(copy, path);
+}
+
+/// Three acknowledged NV writes, and the store file as it was before the last.
+class AnOlderStoreFile : public APlatform {
+protected:
+    AnOlderStoreFile()
+    {
+        static std::uint32_t next = 2;
+        instance_ = next++;
+        make_instance(instance_);
+        path_ = instance_file(folder_, instance_, "nvstore");
+        Machine machine(with(BANYAN_ROLLBACK_STRICT));
+        EXPECT_TRUE(machine.power(instance_)) << machine.describe();
+        EXPECT_EQ(banyan_vtpm_bind(machine.vtpm, 1, instance_), 0);
+        Guest guest(machine.vtpm, 1);
+        EXPECT_EQ(code_of(guest.command(nv_define(kIndex))), 0U);
+        EXPECT_EQ(code_of(guest.command(nv_write(kIndex, 1))), 0U);
+        std::filesystem::copy_file(path_, path_ + ".old");
+        EXPECT_EQ(code_of(guest.command(nv_write(kIndex, 2))), 0U);
+    }
+    [[nodiscard]] Machine::Options with(banyan_vtpm_rollback rollback) const
+    {
+        Machine::Options options;
+        options.instances = instance_ + 1;
+        options.platform = folder_;
+        options.rollback = rollback;
+        return options;
+    }
+    void put_back() const
+    {
+        std::filesystem::copy_file(path_ + ".old", path_, std::filesystem::copy_options::overwrite_existing);
+    }
+    [[nodiscard]] Bytes written(Machine &machine) const
+    {
+        EXPECT_TRUE(machine.power(instance_)) << machine.describe();
+        EXPECT_EQ(banyan_vtpm_bind(machine.vtpm, 1, instance_), 0);
+        Guest guest(machine.vtpm, 1);
+        return data_of(guest.command(nv_read(kIndex, 8, 0)));
+    }
+
+    std::uint32_t instance_ = 0;
+    std::string path_;
+};
+
+TEST_F(AnOlderStoreFile, IsRefusedUntilTheNewestIsThereAgain)
+{
+    std::filesystem::copy_file(path_, path_ + ".new");
+    put_back();
+    {
+        Machine machine(with(BANYAN_ROLLBACK_STRICT));
+        EXPECT_FALSE(machine.power(instance_));
+        EXPECT_EQ(banyan_vtpm_instance_state(machine.vtpm, instance_), BANYAN_VTPM_FAILED);
+        EXPECT_TRUE(machine.saw("store-rolled-back", "refused: the store file has generation ")) << machine.describe();
+        EXPECT_NE(machine.json().find("\"rolled_back\":1"), std::string::npos) << machine.json();
+        EXPECT_TRUE(machine.power(0)) << "the neighbour is unmoved";
+    }
+    std::filesystem::rename(path_ + ".new", path_);
+    Machine machine(with(BANYAN_ROLLBACK_STRICT));
+    EXPECT_EQ(written(machine), Bytes(8, 2));
+}
+
+TEST_F(AnOlderStoreFile, IsAlsoTheNewestWithItsNewestRecordSpoilt)
+{
+    std::fstream file(path_, std::ios::binary | std::ios::in | std::ios::out);
+    std::array<std::uint64_t, 2> generations{};
+    for (unsigned slot = 0; slot < 2; ++slot) {
+        file.seekg(slot * 132 * 1024 + 16).read(reinterpret_cast<char *>(&generations[slot]), 8);
+    }
+    ASSERT_NE(generations[0], generations[1]);
+    file.seekp((generations[1] > generations[0] ? 132 * 1024 : 0) + 5000).write("spoilt", 6);
+    file.close();
+    Machine machine(with(BANYAN_ROLLBACK_STRICT));
+    EXPECT_FALSE(machine.power(instance_));
+    EXPECT_TRUE(machine.saw("store-rolled-back", "refused")) << machine.describe();
+}
+
+TEST_F(AnOlderStoreFile, IsReportedAndTakenWhereThePolicySaysSo)
+{
+    put_back();
+    {
+        Machine machine(with(BANYAN_ROLLBACK_REPORT));
+        EXPECT_EQ(written(machine), Bytes(8, 1));
+        EXPECT_TRUE(machine.saw("store-rolled-back", "accepted as generation ")) << machine.describe();
+        Guest guest(machine.vtpm, 1);
+        EXPECT_EQ(code_of(guest.command(nv_write(kIndex, 3))), 0U);
+    }
+    {
+        Machine machine(with(BANYAN_ROLLBACK_STRICT));
+        EXPECT_EQ(written(machine), Bytes(8, 3)) << "a new line, and the newest of it";
+    }
+    put_back();
+    Machine machine(with(BANYAN_ROLLBACK_STRICT));
+    EXPECT_FALSE(machine.power(instance_)) << "accepted once, not for ever";
+}
+
+TEST_F(AnOlderStoreFile, ALostGenerationsFileIsNoWayRound)
+{
+    const std::string generations = generations_file(folder_);
+    std::filesystem::copy_file(generations, generations + ".copy");
+    put_back();
+    std::filesystem::remove(generations);
+    {
+        Machine machine(with(BANYAN_ROLLBACK_STRICT));
+        EXPECT_FALSE(machine.power(instance_));
+        EXPECT_TRUE(machine.saw("store-rolled-back", "generations file is missing")) << machine.describe();
+    }
+    std::ofstream(generations).close();
+    {
+        Machine machine(with(BANYAN_ROLLBACK_STRICT));
+        EXPECT_FALSE(machine.power(instance_));
+        EXPECT_TRUE(machine.saw("store-rolled-back", "nothing says")) << machine.describe();
+    }
+    std::filesystem::remove(generations);
+    {
+        Machine machine(with(BANYAN_ROLLBACK_REPORT));
+        EXPECT_EQ(written(machine), Bytes(8, 1));
+    }
+    {
+        Machine machine(with(BANYAN_ROLLBACK_STRICT));
+        EXPECT_EQ(written(machine), Bytes(8, 1));
+    }
+    std::filesystem::rename(generations + ".copy", generations);
+}
+
+TEST_F(AnOlderStoreFile, OfAnErasedInstanceIsNeverTakenAgain)
+{
+    {
+        Machine machine(with(BANYAN_ROLLBACK_STRICT));
+        ASSERT_EQ(banyan_vtpm_erase(machine.vtpm, instance_), 0);
+        EXPECT_EQ(machine.settle(instance_), BANYAN_VTPM_ABSENT) << machine.describe();
+    }
+    for (const auto policy : {BANYAN_ROLLBACK_STRICT, BANYAN_ROLLBACK_REPORT}) {
+        put_back();
+        Machine machine(with(policy));
+        EXPECT_FALSE(machine.power(instance_));
+        EXPECT_TRUE(machine.saw("store-failed", "erased")) << machine.describe();
+        std::ifstream file(path_, std::ios::binary);
+        const std::string all((std::istreambuf_iterator<char>(file)), {});
+        EXPECT_EQ(all.find_first_not_of('\0'), std::string::npos) << "wiped again";
+    }
 }
 
 TEST_F(APlatform, RunsOneMachineAtATime)

@@ -38,6 +38,9 @@ public:
         std::uint64_t sync_bound_ns = 2'000'000;
         bool deterministic = false;
         bool wired = false; // interrupts
+        banyan_vtpm_rollback rollback = BANYAN_ROLLBACK_STRICT;
+        banyan_vtpm_sandbox require_sandbox = BANYAN_SANDBOX_ANY;
+        std::string engine = BANYAN_TEST_ENGINE;
     };
 
     Machine() : Machine(Options{}) {}
@@ -46,10 +49,12 @@ public:
         banyan_vtpm_config config{};
         config.size = sizeof(config);
         config.instances = options.instances;
-        config.engine = BANYAN_TEST_ENGINE;
+        config.engine = options.engine.c_str();
         config.platform = options.platform.empty() ? nullptr : options.platform.c_str();
         config.sync_bound_ns = options.sync_bound_ns;
         config.deterministic = options.deterministic ? 1 : 0;
+        config.rollback = options.rollback;
+        config.require_sandbox = options.require_sandbox;
         banyan_vtpm_host_ops ops{};
         ops.size = sizeof(ops);
         ops.event = [](void *opaque, std::uint32_t instance, const char *kind, const char *text) {

@@ -34,6 +34,8 @@ struct BanyanVtpmState {
     uint32_t did_vid;
     char *interface;
     char *banks;
+    char *rollback;
+    char *require_sandbox;
 };
 
 static MemTxResult vtpm_read(void *opaque, hwaddr addr, uint64_t *data,
@@ -113,6 +115,16 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
                    "sha1+sha256+sha384");
         return;
     }
+    if (s->rollback && strcmp(s->rollback, "strict") &&
+        strcmp(s->rollback, "report")) {
+        error_setg(errp, "rollback= is strict or report");
+        return;
+    }
+    if (s->require_sandbox && strcmp(s->require_sandbox, "any") &&
+        strcmp(s->require_sandbox, "full")) {
+        error_setg(errp, "require-sandbox= is any or full");
+        return;
+    }
     config = (struct banyan_vtpm_config) {
         .size = sizeof(config),
         .instances = s->instances,
@@ -121,6 +133,10 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
         .sync_bound_ns = (uint64_t)s->sync_bound_us * SCALE_US,
         .deterministic = icount_enabled() != ICOUNT_DISABLED,
         .did_vid = s->did_vid,
+        .rollback = g_strcmp0(s->rollback, "report") ? BANYAN_ROLLBACK_STRICT
+                                                     : BANYAN_ROLLBACK_REPORT,
+        .require_sandbox = g_strcmp0(s->require_sandbox, "full")
+                               ? BANYAN_SANDBOX_ANY : BANYAN_SANDBOX_FULL,
     };
     if (banyan_vtpm_create(&config, &ops, NULL, &s->chip->vtpm, &error)) {
         error_setg(errp, "the vTPM cannot start: %s",
@@ -137,6 +153,10 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
     if (!s->platform) {
         banyan_domains_set_insecure(s->chip->domains,
                                     BANYAN_INSECURE_TEST_ENGINE);
+    }
+    if (config.rollback == BANYAN_ROLLBACK_REPORT) {
+        banyan_domains_set_insecure(s->chip->domains,
+                                    BANYAN_INSECURE_ROLLBACK_REPORT);
     }
     if (!banyan_chip_make_launch(errp)) {
         return;
@@ -179,6 +199,8 @@ static const Property vtpm_properties[] = {
     DEFINE_PROP_UINT32("did-vid", BanyanVtpmState, did_vid, 0),
     DEFINE_PROP_STRING("interface", BanyanVtpmState, interface),
     DEFINE_PROP_STRING("banks", BanyanVtpmState, banks),
+    DEFINE_PROP_STRING("rollback", BanyanVtpmState, rollback),
+    DEFINE_PROP_STRING("require-sandbox", BanyanVtpmState, require_sandbox),
 };
 
 static void vtpm_class_init(ObjectClass *klass, void *data)
@@ -210,6 +232,10 @@ static void vtpm_class_init(ObjectClass *klass, void *data)
         "of instance 0: tis (the default) or crb");
     object_class_property_set_description(klass, "banks",
         "PCR banks of instance 0; the default is sha1+sha256+sha384");
+    object_class_property_set_description(klass, "rollback",
+        "an older state file is refused (strict, the default) or reported");
+    object_class_property_set_description(klass, "require-sandbox",
+        "full: no start where the host lacks Landlock or namespaces");
 }
 
 static const TypeInfo banyan_vtpm_types[] = {
