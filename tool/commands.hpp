@@ -12,5 +12,6 @@ namespace banyan::tool {
 void add_run(CLI::App &app, Exit &exit);      // banyan run FILE
 void add_platform(CLI::App &app, Exit &exit); // banyan platform new|show
 void add_verify(CLI::App &app, Exit &exit);   // banyan verify
+void add_vtpm(CLI::App &app, Exit &exit);     // banyan vtpm VERB: cmd_vtpm.hpp
 
 } // namespace banyan::tool

@@ -20,6 +20,7 @@ int run_command_line(int argc, char **argv)
     add_run(app, exit);
     add_platform(app, exit);
     add_verify(app, exit);
+    add_vtpm(app, exit);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError &error) {
