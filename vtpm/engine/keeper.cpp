@@ -126,7 +126,7 @@ void Keeper::open_stores()
     const std::string name = generations_file(folder);
     auto opened = options_.open_file(name, options_.accept_rollback ? O_RDWR | O_CREAT : O_RDWR);
     const std::shared_ptr<StoreFile> generations = opened ? std::move(*opened) : nullptr;
-    std::vector<Anchor *> rewritten;
+    std::vector<Anchor *> anchors;
     for (std::uint32_t i = 0; i < kept_.size(); ++i) {
         auto file = options_.open_file(instance_file(folder, i, "nvstore"), O_RDWR);
         if (!file || !generations) {
@@ -139,16 +139,12 @@ void Keeper::open_stores()
             continue;
         }
         kept_[i].store = std::make_unique<Store>(std::move(*store));
-        if (Anchor *anchor = kept_[i].store->anchor(); anchor->rewrite()) {
-            rewritten.push_back(anchor);
-        }
+        anchors.push_back(kept_[i].store->anchor());
     }
-    // One flush for all; where it fails, each settles its own before it is needed.
-    if (!rewritten.empty() && generations->sync() == 0 && (!options_.accept_rollback || sync_folder_of(name))) {
-        for (Anchor *anchor : rewritten) {
-            anchor->settled();
-        }
+    if (options_.accept_rollback) {
+        (void)sync_folder_of(name); // it may be new
     }
+    settle_all(anchors, generations.get());
 }
 
 Status Keeper::usable(std::uint32_t instance)

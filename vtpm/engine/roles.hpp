@@ -62,6 +62,8 @@ struct Made {
 };
 [[noreturn]] void run_maker(int out);
 
+/// The executable: options are what the command line does not say otherwise.
+[[nodiscard]] int run_engine(int argc, char **argv, EngineOptions options);
 [[nodiscard]] int run_zygote(int control, int signer, const EngineOptions &options);
 
 } // namespace banyan::vtpm

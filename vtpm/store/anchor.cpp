@@ -6,6 +6,7 @@
 #include <cstring>
 #include <span>
 #include <utility>
+#include <vector>
 
 namespace banyan::vtpm {
 namespace {
@@ -57,7 +58,7 @@ Anchor::Anchor(std::shared_ptr<StoreFile> file, const StoreKey &key, std::uint32
             now_->generation = slot.generation;
             std::memcpy(now_->record.data(), slot.record, kStoreMacSize);
             sequence_ = slot.sequence;
-            spare_ = 1 - number;
+            target_ = number;
         }
     }
 }
@@ -71,7 +72,7 @@ Status Anchor::rewrite()
     std::memcpy(slot.magic, kMagic, sizeof(kMagic));
     slot.version = kVersion;
     slot.instance = instance_;
-    slot.sequence = sequence_ + 1;
+    slot.sequence = sequence_;
     slot.generation = now_->generation;
     std::memcpy(slot.record, now_->record.data(), kStoreMacSize);
     StoreMac mac{};
@@ -79,16 +80,16 @@ Status Anchor::rewrite()
         return fail(Errc::kIo);
     }
     std::memcpy(slot.mac, mac.data(), kStoreMacSize);
-    // Until settled() the spare slot stays the spare one: the other is the one that is known.
-    const Status written = write_whole(*file_, &slot, sizeof(slot), place_of(instance_, spare_));
-    sequence_ += written ? 1 : 0;
-    return written;
+    return write_whole(*file_, &slot, sizeof(slot), place_of(instance_, target_));
 }
 
 void Anchor::settled()
 {
-    in_doubt_ = false;
-    spare_ = 1 - spare_;
+    const bool first_look = doubt_ == Doubt::kBoth;
+    doubt_ = first_look ? Doubt::kTarget : Doubt::kNone;
+    target_ = 1 - target_;
+    // The other slot may hold what an earlier process wrote and could not flush, whatever it seems to hold: go above.
+    sequence_ = first_look ? (sequence_ | 0xffff'ffffU) + 1 : sequence_ + 1;
 }
 
 Status Anchor::write(const Anchored &value)
@@ -102,14 +103,18 @@ Status Anchor::write(const Anchored &value)
         settled();
     } else {
         now_ = before;
-        in_doubt_ = true;
     }
     return done;
 }
 
 Status Anchor::settle()
 {
-    return in_doubt_ && now_ ? write(*now_) : Status{};
+    while (now_ && in_doubt()) {
+        if (const Status done = write(*now_); !done) {
+            return done;
+        }
+    }
+    return {};
 }
 
 Status Anchor::advance(const Anchored &next)
@@ -117,11 +122,31 @@ Status Anchor::advance(const Anchored &next)
     if (const Status known = settle(); !known) {
         return known;
     }
+    doubt_ = Doubt::kTarget;
     const Status done = write(next);
-    if (!done) { // the disk may hold either: take it back at once, or before anything else is written
+    if (!done) {     // the disk may hold either: take it back at once, or before anything else is written
+        ++sequence_; // in the same slot, above what may be there
         (void)settle();
     }
     return done;
+}
+
+void settle_all(std::span<Anchor *const> anchors, StoreFile *file)
+{
+    for (int step = 0; step < 2; ++step) {
+        std::vector<Anchor *> rewritten;
+        for (Anchor *anchor : anchors) {
+            if (anchor->in_doubt() && anchor->rewrite()) {
+                rewritten.push_back(anchor);
+            }
+        }
+        if (rewritten.empty() || file->sync() != 0) {
+            return;
+        }
+        for (Anchor *anchor : rewritten) {
+            anchor->settled();
+        }
+    }
 }
 
 std::string generations_file(const std::string &private_folder)

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "banyan/base/result.hpp"
@@ -40,9 +41,10 @@ public:
     /// repairs it.
     [[nodiscard]] Status advance(const Anchored &next);
     [[nodiscard]] Status settle();
-    /// Writes now() once more, without making it durable; with many instances one sync() then settles all of them.
+    [[nodiscard]] bool in_doubt() const { return doubt_ != Doubt::kNone; }
+    // A step of settle() for many instances with one flush: rewrite() all, sync() the file, settled() all.
     [[nodiscard]] Status rewrite();
-    void settled(); // after rewrite() and a sync()
+    void settled();
 
 private:
     [[nodiscard]] Status write(const Anchored &value);
@@ -51,11 +53,21 @@ private:
     StoreKey key_;
     std::uint32_t instance_;
     std::optional<Anchored> now_;
-    std::uint64_t sequence_ = 0; // of the newest slot
-    unsigned spare_ = 0;         // the slot to write next
-    // What was read may be in the page cache alone, left by a process that died between write and flush.
-    bool in_doubt_ = true;
+    // What the disk may hold although it seems to hold something else: a flush that fails is told once, and then the
+    // page cache has what the disk has not, also for the next process.
+    enum class Doubt : std::uint8_t {
+        kNone,
+        kTarget, // in the target; the other slot is durable
+        kBoth, // after opening. The target is the slot that was read: writing the same bytes there again harms nothing
+    };
+
+    unsigned target_ = 0; // the slot to write next, and its sequence
+    std::uint64_t sequence_ = 1;
+    Doubt doubt_ = Doubt::kBoth;
 };
+
+/// settle() for many instances of one file with two flushes. What fails is left to their own settle().
+void settle_all(std::span<Anchor *const> anchors, StoreFile *file);
 
 /// <private>/generations
 [[nodiscard]] std::string generations_file(const std::string &private_folder);
