@@ -1,21 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What is left of a store on a disk that fails or loses power, at every write and every prefix of it.
 #include <cstdio>
-#include <cstdlib>
 
 #include <gtest/gtest.h>
 
 #include "tests/unit/vtpm/fault_disk.hpp"
+#include "tests/unit/vtpm/wanted.hpp"
 #include "vtpm/store/store.hpp"
 
 namespace banyan::vtpm::testing {
 namespace {
-
-unsigned long wanted(const char *variable, unsigned long usually)
-{
-    const char *value = std::getenv(variable);
-    return value != nullptr ? std::strtoul(value, nullptr, 0) : usually;
-}
 
 constexpr std::uint32_t kInstance = 3;
 
