@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/unit/vtpm/fake_link.hpp"
+#include "vtpm/chip/crb_regs.hpp"
 #include "vtpm/chip/tis_regs.hpp"
 #include "vtpm/chip/tpm_header.hpp"
 #include "vtpm/link/mailbox_host.hpp"
@@ -239,6 +240,179 @@ TEST_F(AnInstance, ASeizedCommandIsCancelledAndItsResponseDropped)
     engine->complete();
     EXPECT_TRUE(Sts::CommandReady::get(sts()));
     EXPECT_FALSE(Sts::DataAvail::get(sts()));
+}
+
+TEST_F(AnInstance, TellsTheEngineWhatItsTpmIsToBe)
+{
+    ASSERT_EQ(engine->setups.size(), 1U);
+    EXPECT_EQ(engine->setups[0].banks, kAllPcrBanks);
+    EXPECT_EQ(engine->setups[0].buffer_size, kTpmBufferSize);
+    InstanceSetup setup;
+    setup.interface = InterfaceKind::kCrb;
+    setup.banks = 2;
+    EXPECT_FALSE(instance->configure(setup)) << "it has power";
+    ASSERT_TRUE(instance->power_off());
+    ASSERT_EQ(instance->state(), PowerState::kOff);
+    ASSERT_TRUE(instance->configure(setup));
+    EXPECT_EQ(instance->setup().interface, InterfaceKind::kCrb);
+    ASSERT_TRUE(instance->power_on(PowerOn::kHeld));
+    EXPECT_EQ(engine->setups[1].banks, 2U);
+    EXPECT_EQ(engine->setups[1].buffer_size, crb::kDataBufferSize);
+    EXPECT_EQ(engine->setups[1].hold_startup, 1U);
+    ASSERT_TRUE(instance->power_on());
+    EXPECT_EQ(engine->setups[2].hold_startup, 0U);
+}
+
+TEST_F(AnInstance, AHeldPowerOnGoesOnAfterOneHashSequence)
+{
+    ASSERT_TRUE(instance->power_on(PowerOn::kHeld));
+    EXPECT_EQ(instance->state(), PowerState::kHeld);
+    EXPECT_EQ(read(Reg::kAccess, 1), 0U) << "software is to come again";
+    write(Reg::kAccess, Access::RequestUse::kMask);
+    for (const LaunchEvent event : {LaunchEvent::kStart, LaunchEvent::kData}) {
+        ASSERT_TRUE(instance->launch(event, Bytes(event == LaunchEvent::kData ? 4 : 0)));
+        EXPECT_EQ(instance->launch_poll(), LaunchProgress::kDone);
+        EXPECT_EQ(instance->state(), PowerState::kHeld);
+    }
+    engine->answers_at_once = false;
+    ASSERT_TRUE(instance->launch(LaunchEvent::kEnd, {}));
+    engine->complete();
+    EXPECT_EQ(instance->launch_poll(), LaunchProgress::kBusy) << "the chip starts the TPM";
+    EXPECT_EQ(engine->requests.back().op, Op::kStartup);
+    EXPECT_EQ(instance->state(), PowerState::kHeld);
+    engine->complete();
+    EXPECT_EQ(instance->launch_poll(), LaunchProgress::kDone);
+    EXPECT_EQ(instance->state(), PowerState::kReady);
+    EXPECT_TRUE(Access::TpmEstablishment::get(read(Reg::kAccess, 1))) << "not a dynamic launch";
+    EXPECT_FALSE(Access::ActiveLocality::get(read(Reg::kAccess, 1)));
+}
+
+TEST_F(AnInstance, AStartupThatIsRefusedOrLostAfterAHeldPowerOnFailsIt)
+{
+    for (const bool dies : {false, true}) {
+        engine->answers_at_once = true;
+        ASSERT_TRUE(instance->power_on(PowerOn::kHeld));
+        ASSERT_EQ(instance->state(), PowerState::kHeld);
+        ASSERT_TRUE(instance->launch(LaunchEvent::kStart, {}));
+        ASSERT_EQ(instance->launch_poll(), LaunchProgress::kDone);
+        engine->answers_at_once = false;
+        ASSERT_TRUE(instance->launch(LaunchEvent::kEnd, {}));
+        engine->complete();
+        ASSERT_EQ(instance->launch_poll(), LaunchProgress::kBusy);
+        if (dies) {
+            engine->health = Health::kDead;
+        } else {
+            engine->complete(Answer::Kind::kRefused);
+        }
+        EXPECT_EQ(instance->launch_poll(), LaunchProgress::kFailed);
+        EXPECT_EQ(instance->state(), PowerState::kFailed);
+    }
+    EXPECT_EQ(engine->starts, (std::vector<bool>{false, false, false})) << "nothing to restore";
+}
+
+TEST_F(AnInstance, APowerCycleEndsAHeldOne)
+{
+    ASSERT_TRUE(instance->power_on(PowerOn::kHeld));
+    ASSERT_TRUE(instance->launch(LaunchEvent::kStart, {}));
+    ASSERT_TRUE(instance->power_on());
+    EXPECT_EQ(instance->state(), PowerState::kReady);
+    write(Reg::kAccess, Access::RequestUse::kMask);
+    go();
+    EXPECT_EQ(code(), 0U);
+}
+
+/// With a CRB and its interrupt line.
+class ACrbInstance : public AnInstance {
+protected:
+    ACrbInstance() : AnInstance(with_crb(levels)) {}
+    static InstanceConfig with_crb(std::vector<bool> &levels)
+    {
+        InstanceConfig config{1000, false};
+        config.setup.interface = InterfaceKind::kCrb;
+        config.setup.interrupts = true;
+        config.irq = [&levels](bool level) { levels.push_back(level); };
+        return config;
+    }
+    void put(crb::Reg reg, std::uint32_t value, unsigned locality = 0)
+    {
+        instance->write(locality * kPageSize + static_cast<std::uint32_t>(reg), 4, value, now);
+    }
+    std::uint32_t get(crb::Reg reg, unsigned locality = 0)
+    {
+        return static_cast<std::uint32_t>(
+            instance->read(locality * kPageSize + static_cast<std::uint32_t>(reg), 4, now));
+    }
+    void start()
+    {
+        put(crb::Reg::kLocCtrl, crb::LocCtrl::RequestAccess::kMask);
+        put(crb::Reg::kCtrlReq, crb::CtrlReq::CmdReady::kMask);
+        for (std::size_t i = 0; i < kGetRandom.size(); ++i) {
+            instance->write(crb::kDataBufferAt + static_cast<std::uint32_t>(i), 1, kGetRandom[i], now);
+        }
+        put(crb::Reg::kCtrlStart, 1);
+    }
+
+    std::vector<bool> levels;
+};
+
+TEST_F(ACrbInstance, AnswersAShortCommandInsideTheDoorbell)
+{
+    start();
+    EXPECT_EQ(engine->waits, 1);
+    EXPECT_EQ(engine->requests.at(0).bytes, kGetRandom);
+    EXPECT_EQ(get(crb::Reg::kCtrlStart), 0U);
+    EXPECT_EQ(get(crb::Reg::kDataBuffer), 0x0000'0180U);
+    EXPECT_TRUE(levels.empty()) << "nothing was enabled";
+}
+
+TEST_F(ACrbInstance, AResponseThatTheInterfaceHasNoRoomForIsAFailure)
+{
+    engine->response.assign(crb::kDataBufferSize + 1, 0);
+    start();
+    EXPECT_EQ(get(crb::Reg::kCtrlStart), 0U);
+    EXPECT_EQ(get(static_cast<crb::Reg>(crb::kDataBufferAt + 4)), 0x0000'0a00U) << "ten bytes";
+    EXPECT_EQ(get(static_cast<crb::Reg>(crb::kDataBufferAt + 8)) & 0xffff, 0x0101U) << "TPM_RC_FAILURE";
+}
+
+TEST_F(ACrbInstance, ItsLineFollowsEveryChangeOnce)
+{
+    put(crb::Reg::kIntEnable, crb::IntEnable::Start::kMask | crb::IntEnable::GlobalInterruptEnable::kMask);
+    engine->answers_at_once = false;
+    start();
+    EXPECT_TRUE(levels.empty());
+    engine->complete();
+    EXPECT_EQ(instance->state(), PowerState::kReady); // whoever looks
+    EXPECT_EQ(levels, std::vector<bool>{true});
+    (void)get(crb::Reg::kIntSts);
+    EXPECT_EQ(levels, std::vector<bool>{true});
+    put(crb::Reg::kIntSts, crb::IntEnable::Start::kMask);
+    EXPECT_EQ(levels, (std::vector<bool>{true, false}));
+}
+
+TEST_F(ACrbInstance, LosesItsLineWithItsPower)
+{
+    put(crb::Reg::kIntEnable, crb::IntEnable::LocalityChange::kMask | crb::IntEnable::GlobalInterruptEnable::kMask);
+    put(crb::Reg::kLocCtrl, crb::LocCtrl::RequestAccess::kMask);
+    EXPECT_EQ(levels, std::vector<bool>{true});
+    ASSERT_TRUE(instance->power_off());
+    EXPECT_EQ(levels, (std::vector<bool>{true, false}));
+}
+
+TEST_F(ACrbInstance, ALaunchSeizesItAndSoftwareAtLocality4IsCounted)
+{
+    engine->answers_at_once = false;
+    start();
+    ASSERT_TRUE(instance->launch(LaunchEvent::kStart, {}));
+    EXPECT_EQ(engine->cancels, 1);
+    EXPECT_EQ(crb::LocState::ActiveLocality::get(get(crb::Reg::kLocState)), 4U);
+    put(crb::Reg::kLocCtrl, crb::LocCtrl::Relinquish::kMask, 4);
+    put(crb::Reg::kDataBuffer, 0x41414141, 4);
+    put(crb::Reg::kCtrlStart, 1, 4);
+    EXPECT_EQ(crb::LocState::ActiveLocality::get(get(crb::Reg::kLocState)), 4U);
+    EXPECT_NE(instance->json().find("\"locality4_writes\":3"), std::string::npos);
+    engine->complete();
+    EXPECT_EQ(instance->launch_poll(), LaunchProgress::kBusy);
+    EXPECT_EQ(engine->requests.back().op, Op::kHashStart);
 }
 
 TEST_F(ADeterministicInstance, ShowsNoResponseBeforeItsTime)

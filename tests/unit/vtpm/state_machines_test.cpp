@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "vtpm/chip/crb_state.hpp"
 #include "vtpm/chip/fifo_state.hpp"
 #include "vtpm/chip/launch_state.hpp"
 #include "vtpm/chip/locality.hpp"
@@ -90,6 +91,119 @@ TEST(FifoStates, EveryStateIsReachable)
         });
     }
     EXPECT_EQ(seen.size(), kFifoStates.size());
+}
+
+using crb::CrbAction;
+using crb::CrbEvent;
+using crb::CrbState;
+using crb::kCrbEvents;
+using crb::kCrbStates;
+
+template <typename Visit>
+void for_each_crb_step(Visit visit)
+{
+    for (const CrbState from : kCrbStates) {
+        for (const CrbEvent event : kCrbEvents) {
+            SCOPED_TRACE(testing::Message() << "state " << int(from) << " event " << int(event));
+            visit(from, event, step(from, event));
+        }
+    }
+}
+
+bool engine_runs(CrbState state)
+{
+    return state == CrbState::kExecution || state == CrbState::kAborting || state == CrbState::kAbortingReady;
+}
+
+TEST(CrbStates, DispatchOnlyOnStartInReception)
+{
+    for_each_crb_step([](CrbState from, CrbEvent event, crb::CrbStep result) {
+        EXPECT_EQ(result.action == CrbAction::kDispatch, from == CrbState::kReception && event == CrbEvent::kStart);
+    });
+}
+
+TEST(CrbStates, TheEngineIsOwedOneAnswerForEachDispatch)
+{
+    for_each_crb_step([](CrbState from, CrbEvent event, crb::CrbStep result) {
+        const bool starts = result.action == CrbAction::kDispatch;
+        const bool ends = engine_runs(from) && event == CrbEvent::kResponse;
+        EXPECT_EQ(engine_runs(result.next), (engine_runs(from) || starts) && !ends);
+    });
+}
+
+TEST(CrbStates, TheBufferChangesInReadyReceptionAndCompletionAlone)
+{
+    for_each_crb_step([](CrbState from, CrbEvent event, crb::CrbStep result) {
+        const bool stores = result.action == CrbAction::kStore || result.action == CrbAction::kClearAndStore;
+        const bool open = from == CrbState::kReady || from == CrbState::kReception || from == CrbState::kCompletion;
+        EXPECT_EQ(stores, open && event == CrbEvent::kBufferWrite);
+        EXPECT_EQ(result.action == CrbAction::kClearAndStore, stores && from == CrbState::kCompletion);
+        EXPECT_FALSE(engine_runs(from) && result.action == CrbAction::kClear && event != CrbEvent::kResponse);
+    });
+}
+
+TEST(CrbStates, OnlyAnAbandonedCommandLosesItsResponse)
+{
+    for_each_crb_step([](CrbState from, CrbEvent event, crb::CrbStep result) {
+        const bool leaves = from == CrbState::kExecution && result.next != CrbState::kExecution;
+        EXPECT_EQ(leaves, result.action == CrbAction::kAbandon || result.action == CrbAction::kPublish);
+        if (result.action == CrbAction::kAbandon) {
+            EXPECT_EQ(event, CrbEvent::kRelease) << "cmdReady and goIdle stop no command";
+        }
+        if (result.action == CrbAction::kPublish) {
+            EXPECT_EQ(event, CrbEvent::kResponse);
+            EXPECT_EQ(result.next, CrbState::kCompletion);
+        }
+    });
+}
+
+TEST(CrbStates, CancelChangesNoState)
+{
+    for_each_crb_step([](CrbState from, CrbEvent event, crb::CrbStep result) {
+        EXPECT_EQ(result.action == CrbAction::kCancel, from == CrbState::kExecution && event == CrbEvent::kCancel);
+        if (event == CrbEvent::kCancel) {
+            EXPECT_EQ(result.next, from);
+        }
+    });
+}
+
+TEST(CrbStates, ALocalityThatGoesLeavesNothingBehind)
+{
+    for (const CrbState from : kCrbStates) {
+        const auto result = step(from, CrbEvent::kRelease);
+        EXPECT_EQ(result.next, engine_runs(from) ? CrbState::kAborting : CrbState::kIdle) << int(from);
+        const bool holds = from == CrbState::kReady || from == CrbState::kReception || from == CrbState::kCompletion;
+        EXPECT_EQ(result.action == CrbAction::kClear, holds) << int(from);
+    }
+}
+
+TEST(CrbStates, CmdReadyAndGoIdleLeadWhereTheySayUnlessACommandExecutes)
+{
+    for (const CrbState from : kCrbStates) {
+        if (from == CrbState::kExecution) {
+            EXPECT_EQ(step(from, CrbEvent::kCmdReady), (crb::CrbStep{from, CrbAction::kIgnore}));
+            EXPECT_EQ(step(from, CrbEvent::kGoIdle), (crb::CrbStep{from, CrbAction::kIgnore}));
+            continue;
+        }
+        EXPECT_EQ(step(from, CrbEvent::kCmdReady).next,
+                  engine_runs(from) ? CrbState::kAbortingReady : CrbState::kReady);
+        EXPECT_EQ(step(from, CrbEvent::kGoIdle).next, engine_runs(from) ? CrbState::kAborting : CrbState::kIdle);
+    }
+    EXPECT_EQ(step(CrbState::kAbortingReady, CrbEvent::kResponse).next, CrbState::kReady);
+    EXPECT_EQ(step(CrbState::kAborting, CrbEvent::kResponse).next, CrbState::kIdle);
+}
+
+TEST(CrbStates, EveryStateIsReachable)
+{
+    std::set<CrbState> seen{CrbState::kIdle};
+    for (std::size_t round = 0; round < kCrbStates.size(); ++round) {
+        for_each_crb_step([&](CrbState from, CrbEvent, crb::CrbStep result) {
+            if (seen.contains(from)) {
+                seen.insert(result.next);
+            }
+        });
+    }
+    EXPECT_EQ(seen.size(), kCrbStates.size());
 }
 
 template <typename Visit>

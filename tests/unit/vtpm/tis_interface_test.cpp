@@ -16,7 +16,7 @@ const Bytes kResponse{0x80, 0x01, 0, 0, 0, 14, 0, 0, 0, 0, 1, 2, 3, 4};
 
 class Tis : public testing::Test {
 protected:
-    Tis() { tis.power_on(false); }
+    explicit Tis(bool interrupts = false) : tis(0, interrupts) { tis.power_on(false); }
 
     Wish write(unsigned locality, Reg reg, std::uint64_t value, unsigned width = 4)
     {
@@ -274,6 +274,96 @@ TEST_F(Tis, PowerOnForgetsEverything)
     EXPECT_EQ(tis.localities(), Localities{});
     EXPECT_EQ(tis.state(), FifoState::kIdle);
     EXPECT_TRUE(tis.command().empty());
+}
+
+class WiredTis : public Tis {
+protected:
+    WiredTis() : Tis(true) {}
+    void enable(unsigned locality, std::uint32_t causes)
+    {
+        (void)write(locality, Reg::kIntEnable, causes | IntEnable::GlobalIntEnable::kMask);
+    }
+    void expect_causes(unsigned locality, std::uint32_t causes)
+    {
+        EXPECT_EQ(read(locality, Reg::kIntStatus), causes);
+        EXPECT_TRUE(tis.irq_level());
+        (void)write(locality, Reg::kIntStatus, ~causes);
+        EXPECT_TRUE(tis.irq_level()) << "not by another bit";
+        (void)write(locality, Reg::kIntStatus, causes);
+        EXPECT_EQ(read(locality, Reg::kIntStatus), 0U);
+        EXPECT_FALSE(tis.irq_level());
+    }
+};
+
+TEST_F(WiredTis, SaysSoInItsCapabilities)
+{
+    EXPECT_EQ(read(0, Reg::kIntfCapability) & 0xff, 0x97U) << "four causes, low level";
+    EXPECT_EQ(read(0, Reg::kIntEnable), IntEnable::TypePolarity::with(0, kPolarityLow));
+    enable(0, 0xffff'ffff);
+    EXPECT_EQ(read(0, Reg::kIntEnable), 0x8000'008fU) << "polarity is not software's choice";
+    (void)write(0, Reg::kIntVector, 0xffff'ffff);
+    EXPECT_EQ(read(0, Reg::kIntVector), 0xfU);
+    EXPECT_EQ(read(1, Reg::kIntEnable), IntEnable::TypePolarity::with(0, kPolarityLow)) << "each locality its own";
+}
+
+TEST_F(WiredTis, EachCauseRaisesTheLineUntilItIsAcknowledged)
+{
+    enable(0, kIntCauses);
+    EXPECT_FALSE(tis.irq_level());
+    take(0);
+    expect_causes(0, IntEnable::LocalityChange::kMask);
+    (void)write(0, Reg::kSts, Sts::CommandReady::kMask, 1);
+    expect_causes(0, IntEnable::CommandReady::kMask);
+    for (std::size_t i = 0; i + 1 < kCommand.size(); ++i) {
+        (void)write(0, Reg::kDataFifo, kCommand[i], 1);
+    }
+    EXPECT_FALSE(tis.irq_level());
+    (void)write(0, Reg::kDataFifo, kCommand.back(), 1);
+    expect_causes(0, IntEnable::StsValid::kMask);
+    (void)go(0);
+    EXPECT_FALSE(tis.irq_level());
+    tis.respond(kResponse);
+    expect_causes(0, IntEnable::DataAvail::kMask | IntEnable::StsValid::kMask);
+}
+
+TEST_F(WiredTis, AGrantedRequestIsTheNewOwnersInterrupt)
+{
+    take(1);
+    enable(0, IntEnable::LocalityChange::kMask);
+    enable(1, IntEnable::LocalityChange::kMask);
+    take(0);
+    EXPECT_FALSE(tis.irq_level()) << "it waits";
+    (void)write(1, Reg::kAccess, Access::ActiveLocality::kMask, 1);
+    EXPECT_EQ(read(1, Reg::kIntStatus), 0U);
+    expect_causes(0, IntEnable::LocalityChange::kMask);
+}
+
+TEST_F(WiredTis, WhatIsNotEnabledIsNotNoted)
+{
+    (void)write(0, Reg::kIntEnable, IntEnable::LocalityChange::kMask); // no global enable
+    take(0);
+    (void)write(0, Reg::kSts, Sts::CommandReady::kMask, 1);
+    EXPECT_EQ(read(0, Reg::kIntStatus), IntEnable::LocalityChange::kMask);
+    EXPECT_FALSE(tis.irq_level());
+    enable(0, IntEnable::LocalityChange::kMask);
+    EXPECT_TRUE(tis.irq_level());
+    tis.power_on(false);
+    EXPECT_FALSE(tis.irq_level());
+}
+
+TEST_F(Tis, WithoutAWireNothingIsEverEnabledOrRaised)
+{
+    (void)write(0, Reg::kIntEnable, 0xffff'ffff);
+    (void)write(0, Reg::kIntVector, 5);
+    EXPECT_EQ(read(0, Reg::kIntEnable), IntEnable::TypePolarity::with(0, kPolarityLow));
+    EXPECT_EQ(read(0, Reg::kIntVector), 0U);
+    EXPECT_EQ(read(0, Reg::kIntfCapability), 0x3000'0600U);
+    take(0);
+    put(0, kCommand);
+    (void)go(0);
+    tis.respond(kResponse);
+    EXPECT_EQ(read(0, Reg::kIntStatus), 0U);
+    EXPECT_FALSE(tis.irq_level());
 }
 
 TEST(TpmHeader, ACommandsSizeIsItsOwn)
