@@ -36,6 +36,32 @@ TEST_F(APlatform, CarriesItsCertificatesInNv)
     }
 }
 
+TEST_F(APlatform, TakesOtherBanksAtPowerOnAndKeepsKeysAndCertificates)
+{
+    const auto iak_of = [](Guest &guest) {
+        return guest.command(tpm_command(0x8001, 0x173, {0x81, 0x01, 0x01, 0x00}));
+    };
+    Bytes iak;
+    const std::uint32_t all = BANYAN_VTPM_SHA1 | BANYAN_VTPM_SHA256 | BANYAN_VTPM_SHA384;
+    for (const std::uint32_t banks : {all, std::uint32_t{BANYAN_VTPM_SHA384}, std::uint32_t{BANYAN_VTPM_SHA256}, all}) {
+        Machine machine(options());
+        banyan_vtpm_instance_config config{};
+        config.size = sizeof(config);
+        config.banks = banks;
+        ASSERT_EQ(banyan_vtpm_configure(machine.vtpm, 0, &config), 0);
+        ASSERT_TRUE(machine.power(0)) << machine.describe();
+        Guest guest(machine.vtpm);
+        EXPECT_EQ(digest_of(guest.command(pcr_read(17, 0x0004))).empty(), (banks & BANYAN_VTPM_SHA1) == 0);
+        EXPECT_EQ(digest_of(guest.command(pcr_read(17, 0x000b))).empty(), (banks & BANYAN_VTPM_SHA256) == 0);
+        EXPECT_EQ(digest_of(guest.command(pcr_read(17, 0x000c))).empty(), (banks & BANYAN_VTPM_SHA384) == 0);
+        EXPECT_EQ(data_of(guest.command(nv_read(kIakCertificateIndex, 700, 800))), Bytes(700, 3));
+        const Bytes key = iak_of(guest);
+        EXPECT_EQ(code_of(key), 0U);
+        EXPECT_TRUE(iak.empty() || iak == key);
+        iak = key;
+    }
+}
+
 TEST_F(APlatform, AnsweredNvWritesOutliveTheEngine)
 {
     for (std::uint8_t round = 1; round < 4; ++round) {
