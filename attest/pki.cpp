@@ -188,16 +188,36 @@ Expected<Certificate> issue(const Subject &subject, Role role, EVP_PKEY *subject
     return Certificate::from_der(bytes);
 }
 
+namespace {
+
+Expected<std::pair<Key, Certificate>> new_intermediate(const Certificate &root, EVP_PKEY *root_key,
+                                                       const std::string &platform_class)
+{
+    ATTEST_TRY(Key key, new_signing_key());
+    ATTEST_TRY(Certificate intermediate, issue({"Banyan emulator CA, class " + platform_class, platform_class, {}},
+                                               Role::kIntermediate, key.get(), {&root, root_key}));
+    return std::pair(std::move(key), std::move(intermediate));
+}
+
+} // namespace
+
 Expected<Manufacturer> new_manufacturer(std::string_view platform_class)
 {
     const std::string cls(platform_class);
     ATTEST_TRY(Key root_key, new_signing_key());
     ATTEST_TRY(Certificate root, issue({"Banyan emulator root: keys lie in files, not in hardware", "", {}},
                                        Role::kRoot, root_key.get(), {nullptr, root_key.get()}));
-    ATTEST_TRY(Key key, new_signing_key());
-    ATTEST_TRY(Certificate intermediate, issue({"Banyan emulator CA, class " + cls, cls, {}}, Role::kIntermediate,
-                                               key.get(), {&root, root_key.get()}));
-    return Manufacturer{std::move(root_key), std::move(root), std::move(key), std::move(intermediate)};
+    ATTEST_TRY(auto authority, new_intermediate(root, root_key.get(), cls));
+    return Manufacturer{std::move(root_key), std::move(root), std::move(authority.first), std::move(authority.second)};
+}
+
+Expected<void> add_intermediate(Manufacturer &manufacturer, std::string_view platform_class)
+{
+    ATTEST_TRY(auto authority,
+               new_intermediate(manufacturer.root, manufacturer.root_key.get(), std::string(platform_class)));
+    manufacturer.intermediate_key = std::move(authority.first);
+    manufacturer.intermediate = std::move(authority.second);
+    return {};
 }
 
 Expected<Bytes> sign_es384(EVP_PKEY *key, View data)

@@ -30,6 +30,8 @@ struct Manufacturer {
 };
 
 Expected<Manufacturer> new_manufacturer(std::string_view platform_class);
+/// Another class under the same root: the intermediate becomes that one's, with a key of its own.
+Expected<void> add_intermediate(Manufacturer &manufacturer, std::string_view platform_class);
 
 /// ECDSA over the data with this digest; the signature is r and s, each as long as the curve's order (RFC 9053, 2.1).
 Expected<Bytes> sign_es384(EVP_PKEY *key, View data);

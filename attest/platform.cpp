@@ -181,10 +181,13 @@ Expected<void> new_platform(const PlatformOptions &wanted, const ManufactureInst
     }
     ATTEST_CHECK(make_folder(out / "instances", 0755));
 
-    ATTEST_TRY(const Manufacturer ca, options.manufacturer.empty() ? new_manufacturer(options.platform_class)
-                                                                   : read_manufacturer(options.manufacturer));
+    const std::string &cls = options.platform_class;
+    ATTEST_TRY(Manufacturer ca,
+               options.manufacturer.empty() ? new_manufacturer(cls) : read_manufacturer(options.manufacturer));
     ATTEST_TRY(const Subject authority, ca.intermediate.subject());
-    const std::string &cls = authority.platform_class;
+    if (authority.platform_class != cls) {
+        ATTEST_CHECK(add_intermediate(ca, cls));
+    }
     ATTEST_TRY(const Key platform_key, new_signing_key());
     ATTEST_TRY(const Certificate platform, issue({std::string(kPlatformCommonName), cls, {}}, Role::kPlatform,
                                                  platform_key.get(), {&ca.intermediate, ca.intermediate_key.get()}));

@@ -44,7 +44,7 @@ struct PlatformOptions {
     std::filesystem::path public_folder;
     unsigned instances = 16;
     std::string platform_class{kClassMachine};
-    /// Another machine of the same manufacturer: its ca/ folder. Empty: a new manufacturer.
+    /// The ca/ folder of another machine of the same manufacturer, of any class. Empty: a new manufacturer.
     std::filesystem::path manufacturer;
 };
 

@@ -35,6 +35,7 @@ enum class Role { kRoot, kIntermediate, kPlatform, kEk, kIak };
 
 inline constexpr std::string_view kOrganization = "Banyan emulated hardware";
 inline constexpr std::string_view kClassMachine = "machine";
+inline constexpr std::string_view kClassServed = "served";
 
 /// The subject that a certificate of this role has.
 struct Subject {

@@ -21,8 +21,10 @@ inline constexpr std::uint16_t kTpmStRspCommand = 0x00c4; // tag of the answer t
 // TPM 2.0 library, part 2, section 6.6.3
 enum class TpmRc : std::uint32_t {
     kSuccess = 0,
+    kInitialize = 0x100,
     kFailure = 0x101,
     kCommandSize = 0x142,
+    kLocality = 0x907,
     kCanceled = 0x909,
     kRetry = 0x922,
     kNvUnavailable = 0x923,

@@ -325,7 +325,7 @@ Result<Manufactured> Factory::make(const Certify &certify)
         return fail(off.error());
     }
     const Bytes blank = life_.permanent(); // the banks count from the next _TPM_Init
-    if (!life_.begin(blank, {}) || !life_.startup_clear() || !life_.stir()) {
+    if (!life_.begin(blank, {}) || !life_.startup_clear() || life_.stir() != 0) {
         return complain("libtpms did not start the TPM again");
     }
     Manufactured made;

@@ -146,6 +146,7 @@ private:
     Key key_;
     std::array<std::uint8_t, SHA256_DIGEST_LENGTH> machine_{};
     bool test_ = false;
+    std::string class_ = "test"; // else as the platform's certificate says
     std::vector<Names> names_;
 };
 
@@ -196,6 +197,13 @@ bool Signer::open_platform(const std::string &folder, std::string &why)
         why = folder + "/platform.crt: no certificate of platform.key in PEM";
         return false;
     }
+    std::array<char, 32> unit{};
+    if (X509_NAME_get_text_by_NID(X509_get_subject_name(certificate.get()), NID_organizationalUnitName, unit.data(),
+                                  unit.size()) <= 0) {
+        why = folder + "/platform.crt: it names no class";
+        return false;
+    }
+    class_ = unit.data();
     for (std::uint32_t i = 0; i < names_.size(); ++i) {
         const auto json = nlohmann::json::parse(read_text(instance_file(folder, i, "names")), nullptr, false);
         if (json.is_object() && json.contains("ek") && json.contains("iak") && json["ek"].is_string() &&
@@ -251,7 +259,7 @@ std::optional<Bytes> Signer::payload(const banyan_report_facts &facts) const
     put(map, "schema", number_item(1));
     put(map, "kind", number_item(facts.kind));
     put(map, "machine", bytes_item(machine_));
-    put(map, "class", text_item(test_ ? "test" : "machine"));
+    put(map, "class", text_item(class_));
     put(map, "domain", number_item(facts.domain));
     put(map, "name", text_item(name));
     put(map, "instance", number_item(facts.instance));

@@ -178,13 +178,26 @@ bool TpmLife::shutdown_clear()
     return response_code(execute(0, plain_command(kCcShutdown, kTpmSuClear))) == 0;
 }
 
-bool TpmLife::stir()
+std::uint32_t TpmLife::stir()
 {
     std::array<std::uint8_t, 34> body{0, 32};
     if (::getrandom(body.data() + 2, 32, 0) != 32) {
-        return false;
+        return static_cast<std::uint32_t>(TpmRc::kFailure);
     }
-    return response_code(execute(0, plain_command(kCcStirRandom, body))) == 0;
+    return response_code(execute(0, plain_command(kCcStirRandom, body)));
+}
+
+std::string TpmLife::information(bool specification, bool attributes)
+{
+    if (TPMLIB_ChooseTPMVersion(TPMLIB_TPM_VERSION_2) != TPM_SUCCESS) {
+        return {};
+    }
+    const unsigned flags = (specification ? static_cast<unsigned>(TPMLIB_INFO_TPMSPECIFICATION) : 0U) |
+                           (attributes ? static_cast<unsigned>(TPMLIB_INFO_TPMATTRIBUTES) : 0U);
+    char *text = TPMLIB_GetInfo(static_cast<TPMLIB_InfoFlags>(flags));
+    std::string copy = text != nullptr ? text : "";
+    std::free(text);
+    return copy;
 }
 
 bool TpmLife::hash_start()

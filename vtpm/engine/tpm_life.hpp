@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "banyan/base/result.hpp"
@@ -33,7 +34,8 @@ public:
     [[nodiscard]] bool startup_clear();
     [[nodiscard]] bool shutdown_clear();
     /// Fresh entropy from the kernel: a state that is restored twice would go on with the same random numbers.
-    [[nodiscard]] bool stir();
+    /// The response code; kSuccess when it was done.
+    [[nodiscard]] std::uint32_t stir();
 
     [[nodiscard]] bool hash_start();
     [[nodiscard]] bool hash_data(std::span<const std::uint8_t> data);
@@ -44,6 +46,9 @@ public:
     [[nodiscard]] bool dirty() const;
     void clean();
     [[nodiscard]] Result<Bytes> volatile_state() const;
+
+    /// What libtpms says of itself, JSON.
+    [[nodiscard]] static std::string information(bool specification, bool attributes);
 
     /// Safe in a signal handler.
     static void cancel();

@@ -79,6 +79,7 @@ private:
     KeeperSays ask(const WorkerAsks &question);
     void load();
     [[nodiscard]] bool init();
+    [[nodiscard]] bool stir();
     [[nodiscard]] bool restore_checkpoint();
     void wipe_checkpoints();
     bool write_checkpoint(std::uint64_t generation);
@@ -100,6 +101,7 @@ private:
     std::uint64_t generation_ = 0; // its number
     bool established_ = false;     // durable
     bool established_now_ = false;
+    bool stirred_ = false;         // since this worker began
     std::uint64_t checkpoint_ = 0; // number of the last one written; 0: none
 };
 
@@ -131,6 +133,14 @@ void Worker::load()
     established_now_ = established_;
 }
 
+/// Before TPM2_Startup the TPM takes no command: then it is stirred after that one.
+bool Worker::stir()
+{
+    const std::uint32_t code = life_.stir();
+    stirred_ = code == static_cast<std::uint32_t>(TpmRc::kSuccess);
+    return stirred_ || code == static_cast<std::uint32_t>(TpmRc::kInitialize);
+}
+
 bool Worker::restore_checkpoint()
 {
     // A checkpoint counts if the permanent state that it belongs to is the durable one: so a command whose commit was
@@ -147,7 +157,7 @@ bool Worker::restore_checkpoint()
     }
     checkpoint_ = best->number;
     const std::uint8_t *bytes = vault_->volatile_state[best->number % 2];
-    return life_.begin(committed_, {bytes, best->size}) && life_.stir();
+    return life_.begin(committed_, {bytes, best->size}) && stir();
 }
 
 void Worker::boot(bool restore)
@@ -163,7 +173,7 @@ void Worker::boot(bool restore)
     } else {
         wipe_checkpoints();
         held_ = setup_.hold_startup != 0;
-        if (!init() || (!held_ && !life_.stir())) {
+        if (!init() || (!held_ && !stir())) {
             quit(kExitTpm);
         }
     }
@@ -179,6 +189,9 @@ void Worker::boot(bool restore)
 /// has: where they differ, and before a held Startup, the TPM goes through a short life first.
 bool Worker::init()
 {
+    if (setup_.client_startup != 0) {
+        return life_.begin(committed_, {}).has_value();
+    }
     if (!life_.begin(committed_, {}) || !life_.startup_clear()) {
         return false;
     }
@@ -263,6 +276,9 @@ void Worker::roll_back()
 WorkerStatus Worker::command(std::uint8_t locality, std::span<const std::uint8_t> bytes, Bytes &response)
 {
     response = life_.execute(locality, bytes);
+    if (!stirred_) {
+        (void)stir(); // the client has sent TPM2_Startup, or has not yet
+    }
     if (!life_.dirty() && leaves_no_trace(bytes)) {
         return WorkerStatus::kOk;
     }
@@ -302,7 +318,7 @@ WorkerStatus Worker::perform(Op op, std::uint8_t locality, std::span<const std::
         if (!std::exchange(held_, false)) {
             return WorkerStatus::kRefused;
         }
-        return status(life_.startup_clear() && life_.stir() && make_durable());
+        return status(life_.startup_clear() && stir() && make_durable());
     case Op::kResetEstablished:
         if (held_) {
             return WorkerStatus::kRefused;

@@ -147,6 +147,9 @@ public:
         }
     }
 
+    [[nodiscard]] int bell() const override { return bell_.get(); }
+    [[nodiscard]] int line() const override { return line_.get(); }
+
     void wait(std::uint64_t bound_ns) override
     {
         const std::uint64_t begun = monotonic_ns();

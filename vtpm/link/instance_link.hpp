@@ -32,6 +32,10 @@ public:
     virtual ~Waiter() = default;
     /// Until the worker answered, changed its state or died, at most bound_ns of host time.
     virtual void wait(std::uint64_t bound_ns) = 0;
+    /// For an event loop: readable after an answer or a change of state (eight bytes to be read empty), and hung up
+    /// when the worker has died. -1: none.
+    [[nodiscard]] virtual int bell() const { return -1; }
+    [[nodiscard]] virtual int line() const { return -1; }
 
 protected:
     Waiter() = default;
@@ -44,8 +48,10 @@ class InstanceLink {
 public:
     virtual ~InstanceLink() = default;
 
+<<<<<<< HEAD
     /// For the starts that follow.
     virtual void set_up(const TpmSetup &setup) = 0;
+=======
     /// A new life, from the durable state or from the last checkpoint. Requests may be posted at once.
     [[nodiscard]] virtual Status start(bool restore) = 0;
     virtual void stop() = 0;

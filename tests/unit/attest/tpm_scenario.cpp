@@ -142,7 +142,7 @@ void Tpm::power_on(const Bytes &permanent, std::uint16_t startup_type)
 {
     must(life_.begin(permanent, {}).has_value(), "_TPM_Init");
     startup(startup_type);
-    must(life_.stir(), "StirRandom");
+    must(life_.stir() == 0, "StirRandom");
 }
 
 Bytes Tpm::power_off(bool save_state)
