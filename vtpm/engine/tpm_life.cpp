@@ -230,6 +230,11 @@ void TpmLife::clean() // NOLINT(readability-convert-member-functions-to-static)
     state().dirty = false;
 }
 
+void TpmLife::touch() // NOLINT(readability-convert-member-functions-to-static)
+{
+    state().dirty = true;
+}
+
 Result<Bytes> TpmLife::volatile_state() const
 {
     unsigned char *data = nullptr;

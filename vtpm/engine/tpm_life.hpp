@@ -45,6 +45,7 @@ public:
     [[nodiscard]] const Bytes &permanent() const;
     [[nodiscard]] bool dirty() const;
     void clean();
+    void touch(); // the permanent state is news: it is not the one that is durable
     [[nodiscard]] Result<Bytes> volatile_state() const;
 
     /// What libtpms says of itself, JSON.

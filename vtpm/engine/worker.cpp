@@ -88,6 +88,9 @@ private:
     [[nodiscard]] WorkerStatus command(std::uint8_t locality, std::span<const std::uint8_t> bytes, Bytes &response);
     [[nodiscard]] WorkerStatus perform(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes,
                                        Bytes &response);
+    [[nodiscard]] bool read_state(std::span<const std::uint8_t> asked, Bytes &answer);
+    [[nodiscard]] bool write_state(std::span<const std::uint8_t> given);
+    [[nodiscard]] bool adopt_state();
     void ring_back();
 
     const WorkerFds fds_;
@@ -103,6 +106,8 @@ private:
     bool established_now_ = false;
     bool stirred_ = false;         // since this worker began
     std::uint64_t checkpoint_ = 0; // number of the last one written; 0: none
+    Bytes going_out_;              // a state of which parts are read
+    Bytes coming_in_[2];           // permanent, volatile: parts that were written
 };
 
 KeeperSays Worker::ask(const WorkerAsks &question)
@@ -309,7 +314,7 @@ WorkerStatus Worker::perform(Op op, std::uint8_t locality, std::span<const std::
         if (!life_.hash_end()) {
             return WorkerStatus::kRefused;
         }
-        if (held_) { // H-CRTM: no dynamic launch, and nothing to keep before Startup
+        if (held_ || !stirred_) { // H-CRTM: no dynamic launch, and nothing to keep before Startup
             return WorkerStatus::kOk;
         }
         established_now_ = true;
@@ -329,8 +334,78 @@ WorkerStatus Worker::perform(Op op, std::uint8_t locality, std::span<const std::
             return WorkerStatus::kStoreFailed;
         }
         return WorkerStatus::kOk;
+    case Op::kReadState:
+        return status(read_state(bytes, response));
+    case Op::kWriteState:
+        return status(write_state(bytes));
+    case Op::kAdoptState:
+        return status(adopt_state());
     }
     return WorkerStatus::kRefused;
+}
+
+bool Worker::read_state(std::span<const std::uint8_t> asked, Bytes &answer)
+{
+    if (asked.size() != 8) {
+        return false;
+    }
+    const auto kind = static_cast<StateKind>(load_be32(asked, 0));
+    const std::uint32_t offset = load_be32(asked, 4);
+    if (offset == 0) {
+        going_out_ = life_.permanent();
+        if (kind == StateKind::kVolatile) {
+            const auto now = life_.volatile_state();
+            if (!now) {
+                return false;
+            }
+            going_out_ = *now;
+        }
+    }
+    if (offset > going_out_.size() || going_out_.size() > kStateMax) {
+        return false;
+    }
+    const auto total = static_cast<std::uint32_t>(going_out_.size());
+    const std::size_t size = std::min<std::size_t>(total - offset, kTpmBufferSize - sizeof(total));
+    answer.clear();
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        answer.push_back(static_cast<std::uint8_t>(total >> shift));
+    }
+    answer.insert(answer.end(), going_out_.begin() + offset, going_out_.begin() + static_cast<long>(offset + size));
+    return true;
+}
+
+bool Worker::write_state(std::span<const std::uint8_t> given)
+{
+    if (given.size() < 8) {
+        return false;
+    }
+    const std::uint32_t kind = load_be32(given, 0);
+    if (kind != static_cast<std::uint32_t>(StateKind::kPermanent) &&
+        kind != static_cast<std::uint32_t>(StateKind::kVolatile)) {
+        return false;
+    }
+    Bytes &state = coming_in_[kind - 1];
+    if (load_be32(given, 4) != state.size() || state.size() + given.size() - 8 > kStateMax) {
+        return false;
+    }
+    state.insert(state.end(), given.begin() + 8, given.end());
+    return true;
+}
+
+/// A state that libtpms does not take ends the worker: what is durable stays.
+bool Worker::adopt_state()
+{
+    const Bytes permanent = std::exchange(coming_in_[0], {});
+    const Bytes volatile_state = std::exchange(coming_in_[1], {});
+    wipe_checkpoints();
+    if (held_ || permanent.empty() || !life_.begin(permanent, volatile_state) || !stir()) {
+        quit(kExitTpm);
+    }
+    life_.touch();
+    if (!make_durable()) {
+        quit(kExitStore);
+    }
+    return true;
 }
 
 void Worker::ring_back()

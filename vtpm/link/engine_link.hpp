@@ -47,6 +47,8 @@ public:
 
     /// Reads what the zygote has to say; called without any instance's lock or with it.
     void pump();
+    /// For an event loop: readable when pump() has something to read.
+    [[nodiscard]] int news() const { return control_; }
     [[nodiscard]] std::vector<LinkEvent> take_events();
     [[nodiscard]] const std::string &sandbox() const { return sandbox_; }
     [[nodiscard]] bool alive() const { return alive_.load(std::memory_order_relaxed); }

@@ -48,10 +48,8 @@ class InstanceLink {
 public:
     virtual ~InstanceLink() = default;
 
-<<<<<<< HEAD
     /// For the starts that follow.
     virtual void set_up(const TpmSetup &setup) = 0;
-=======
     /// A new life, from the durable state or from the last checkpoint. Requests may be posted at once.
     [[nodiscard]] virtual Status start(bool restore) = 0;
     virtual void stop() = 0;

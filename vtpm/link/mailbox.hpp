@@ -18,7 +18,13 @@ enum class Op : std::uint32_t {
     kHashEnd = 4,
     kResetEstablished = 5,
     kStartup = 6, // after a held power-on
+    kReadState = 7,  // kind, offset: the answer is the size of all and a part. Words are big-endian
+    kWriteState = 8, // kind, offset, part
+    kAdoptState = 9, // what was written becomes the TPM's state, durable
 };
+
+enum class StateKind : std::uint32_t { kPermanent = 1, kVolatile = 2 };
+inline constexpr std::uint32_t kStateMax = 128 * 1024; // of one kind
 
 enum class WorkerState : std::uint32_t { kBooting = 0, kReady = 1 };
 

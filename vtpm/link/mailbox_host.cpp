@@ -39,13 +39,13 @@ std::optional<Answer> MailboxHost::collect(std::span<std::uint8_t> into)
         return hostile;
     }
     std::size_t size = 0;
-    if (op_ == Op::kCommand) {
+    if (op_ == Op::kCommand || op_ == Op::kReadState) {
         size = shared_load(box_->worker.size);
         if (size > into.size() || size > kTpmBufferSize) {
             return hostile;
         }
         std::memcpy(into.data(), box_->answer, size);
-        if (!response_header_ok(into.first(size))) {
+        if (op_ == Op::kCommand ? !response_header_ok(into.first(size)) : size < sizeof(std::uint32_t)) {
             return hostile;
         }
     }
