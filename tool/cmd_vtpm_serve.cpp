@@ -111,8 +111,11 @@ void announce(const ServeRequest &request, const vtpm::Server &server, const std
                               {"instances", nlohmann::json::array()}};
         for (std::size_t i = 0; i < endpoints.size(); ++i) {
             const vtpm::Endpoints &at = endpoints[i];
-            nlohmann::json one{{"instance", i}, {"data", at.data}, {"control", at.control},
-                               {"qemu", qemu_options(at, i)}, {"tcti", tctis(at)}};
+            nlohmann::json one{{"instance", i},
+                               {"data", at.data},
+                               {"control", at.control},
+                               {"qemu", qemu_options(at, i)},
+                               {"tcti", tctis(at)}};
             if (at.tcp != 0) {
                 one["tcp"] = at.tcp;
             }
@@ -192,8 +195,10 @@ void add_vtpm_serve(CLI::App &vtpm, Exit &exit)
     command->add_option("--dir", request->server.folder, "folder for the sockets, made with mode 0700")
         ->type_name("DIR")
         ->required();
-    command->add_option("--state", request->state, "folder of a platform of class served, made if it is not there; "
-                                                   "without it the TPMs live as long as the server")
+    command
+        ->add_option("--state", request->state,
+                     "folder of a platform of class served, made if it is not there; "
+                     "without it the TPMs live as long as the server")
         ->type_name("DIR");
     command->add_option("--manufacturer", request->manufacturer, "ca folder that certifies a platform that is made")
         ->type_name("DIR");

@@ -82,8 +82,7 @@ std::optional<R> ControlMachine::refusal(const Request &request) const
     case Verb::kResetEstablished:
     case Verb::kCommand: {
         const std::uint8_t locality = request.locality.value_or(0);
-        const bool allowed =
-            locality <= kLocalityMax && (locality != kDrtmLocality || policy_.drtm_by_client);
+        const bool allowed = locality <= kLocalityMax && (locality != kDrtmLocality || policy_.drtm_by_client);
         return allowed ? std::nullopt : std::optional(R::kBadLocality);
     }
     default:
@@ -518,8 +517,7 @@ void ControlMachine::take_in_state(std::size_t size)
 {
     Reply &reply = job_->reply;
     reply.total = load_be32(into_, 0);
-    reply.data.insert(reply.data.end(), into_.begin() + sizeof(std::uint32_t),
-                      into_.begin() + static_cast<long>(size));
+    reply.data.insert(reply.data.end(), into_.begin() + sizeof(std::uint32_t), into_.begin() + static_cast<long>(size));
     const std::size_t have = reply.data.size();
     if (reply.total > kStateMax || have > reply.total || (size == sizeof(std::uint32_t) && have < reply.total)) {
         fail_job();

@@ -101,7 +101,7 @@ private:
     Counters counters_;
 
     std::deque<Job> waiting_;
-    std::optional<Job> job_;   // the engine works on it
+    std::optional<Job> job_; // the engine works on it
     std::deque<Answer> answers_;
     ServeBytes into_;
 
@@ -125,7 +125,7 @@ private:
     };
     std::deque<Operation> put_in_; // while starting: what brings the blobs into the worker; the first is under way
     bool putting_in_ = false;
-    std::optional<bool> start_again_; // with this `restore`
+    std::optional<bool> start_again_;   // with this `restore`
     std::optional<Client> initializer_; // waits for the end of its init
 };
 

@@ -20,6 +20,7 @@ namespace {
 
 constexpr unsigned kConnectionsMax = 64; // of an instance
 constexpr unsigned kRequestsInTurn = 16; // of a connection, before the others have theirs
+constexpr unsigned kAcceptsInTurn = 64;
 constexpr int kAskAgainMs = 10;
 constexpr int kLookMs = 1000; // a worker that hangs is ended by its link when somebody looks
 
@@ -61,7 +62,8 @@ std::optional<std::string> Server::listen(const ServerOptions &options, const Tp
         return folder.error();
     }
     folder_ = std::move(*folder);
-    const auto add_unix = [&](const std::string &path, Kind kind, std::uint32_t instance) -> std::optional<std::string> {
+    const auto add_unix = [&](const std::string &path, Kind kind,
+                              std::uint32_t instance) -> std::optional<std::string> {
         auto fd = listen_unix(path);
         if (!fd) {
             return fd.error();
@@ -140,6 +142,13 @@ Server::Id Server::add(ServeFd fd, Kind kind, std::uint32_t instance)
 
 void Server::accept(const Listener &listener)
 {
+    for (unsigned i = 0; i < kAcceptsInTurn && accept_one(listener); ++i) {
+    }
+}
+
+/// False: nobody waits.
+bool Server::accept_one(const Listener &listener)
+{
     ServeFd fd(::accept4(listener.fd.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!fd) {
         if (errno == EMFILE || errno == ENFILE) { // else poll() would say again and again that somebody waits
@@ -148,19 +157,20 @@ void Server::accept(const Listener &listener)
             fd.reset(-1);
             spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
         }
-        return;
+        return false;
     }
     if (served_[listener.instance].connections < kConnectionsMax && peer_allowed(fd.get())) {
         (void)add(std::move(fd), listener.kind, listener.instance);
     }
+    return true;
 }
 
 void Server::receive(Connection &connection)
 {
     const std::size_t have = connection.in.size();
     connection.in.resize(ClientStream::kInputMax);
-    Received received = receive_some(connection.fd.get(), std::span(connection.in).subspan(have),
-                                     connection.kind == Kind::kControl);
+    Received received =
+        receive_some(connection.fd.get(), std::span(connection.in).subspan(have), connection.kind == Kind::kControl);
     connection.in.resize(have + received.size);
     if (received.passed) {
         connection.passed = std::move(received.passed);
@@ -320,8 +330,8 @@ std::optional<Server::End> Server::turn()
         if (connection.more && !sending) {
             timeout_ms = 0;
         }
-        watch(connection.fd.get(),
-              static_cast<short>((reading ? POLLIN : 0) | (sending ? POLLOUT : 0)), What::kConnection, id);
+        watch(connection.fd.get(), static_cast<short>((reading ? POLLIN : 0) | (sending ? POLLOUT : 0)),
+              What::kConnection, id);
     }
     const int ready = ::poll(fds.data(), fds.size(), timeout_ms);
     if (ready < 0) {

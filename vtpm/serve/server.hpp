@@ -26,10 +26,10 @@ struct ServerOptions {
 /// Where clients find an instance. As tpm2-tss wants them: the second UNIX socket is the first's name and ".ctrl", the
 /// second TCP port the one after the first.
 struct Endpoints {
-    std::string data;         // swtpm's
+    std::string data; // swtpm's
     std::string control;
-    std::uint16_t tcp = 0;    // 0: none
-    std::string mssim;        // empty: none
+    std::uint16_t tcp = 0; // 0: none
+    std::string mssim;     // empty: none
     std::uint16_t mssim_tcp = 0;
 };
 
@@ -65,11 +65,11 @@ private:
         std::vector<std::uint8_t> in;
         std::vector<std::uint8_t> out;
         std::size_t out_at = 0;
-        ServeFd passed;         // a descriptor that came along and was not asked about yet
-        bool waiting = false;   // for the reply to its request
-        bool more = false;      // what was received may hold another request
-        bool ended = false;     // nothing more comes in
-        bool closing = false;   // when out is sent
+        ServeFd passed;       // a descriptor that came along and was not asked about yet
+        bool waiting = false; // for the reply to its request
+        bool more = false;    // what was received may hold another request
+        bool ended = false;   // nothing more comes in
+        bool closing = false; // when out is sent
     };
     struct Served {
         std::unique_ptr<ControlMachine> machine;
@@ -81,6 +81,7 @@ private:
     explicit Server(EngineLink &engine) : engine_(engine) {}
     [[nodiscard]] std::optional<std::string> listen(const ServerOptions &options, const TpmInformation &information);
     void accept(const Listener &listener);
+    [[nodiscard]] bool accept_one(const Listener &listener);
     Id add(ServeFd fd, Kind kind, std::uint32_t instance);
     void receive(Connection &connection);
     void advance(Id id, Connection &connection);

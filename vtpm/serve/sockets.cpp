@@ -20,7 +20,7 @@
 namespace banyan::vtpm {
 namespace {
 
-constexpr int kBacklog = 64;
+constexpr int kBacklog = 256;
 constexpr unsigned kPortTries = 64;
 constexpr std::uint32_t kLoopback = 0x7f000001; // 127.0.0.1
 

@@ -41,7 +41,7 @@ struct CodeSpec {
 
 inline constexpr std::array kCodes{
     CodeSpec{Code::kGetCapability, "CMD_GET_CAPABILITY", 0, false, 0},
-    CodeSpec{Code::kInit, "CMD_INIT", 4, false, 1U << 0},           // init_flags
+    CodeSpec{Code::kInit, "CMD_INIT", 4, false, 1U << 0}, // init_flags
     CodeSpec{Code::kShutdown, "CMD_SHUTDOWN", 0, false, 1U << 1},
     CodeSpec{Code::kGetTpmEstablished, "CMD_GET_TPMESTABLISHED", 0, false, 1U << 2},
     CodeSpec{Code::kSetLocality, "CMD_SET_LOCALITY", 1, false, 1U << 3},
@@ -57,8 +57,8 @@ inline constexpr std::array kCodes{
     CodeSpec{Code::kGetConfig, "CMD_GET_CONFIG", 0, false, 1U << 11},
     CodeSpec{Code::kSetDataFd, "CMD_SET_DATAFD", 0, false, 1U << 12},
     CodeSpec{Code::kSetBufferSize, "CMD_SET_BUFFERSIZE", 4, false, 1U << 13},
-    CodeSpec{Code::kGetInfo, "CMD_GET_INFO", 16, false, 1U << 14},         // flags (8), offset, padding
-    CodeSpec{Code::kLockStorage, "CMD_LOCK_STORAGE", 4, false, 1U << 16},  // retries
+    CodeSpec{Code::kGetInfo, "CMD_GET_INFO", 16, false, 1U << 14},        // flags (8), offset, padding
+    CodeSpec{Code::kLockStorage, "CMD_LOCK_STORAGE", 4, false, 1U << 16}, // retries
 };
 inline constexpr std::size_t kFieldsMax = 16;
 
