@@ -56,8 +56,6 @@ class Figure:
         if not met:
             return "missed"
         # The margin is the bar's distance from 1: an interval wider than that decides nothing.
-        if set(self.ours + self.theirs) == {1}: # nothing was long enough to be measured: this could not have failed
-            return "inconclusive"
         if len(self.ours) < 2 or interval[1] - interval[0] > abs(self.bar - 1):
             return "inconclusive"
         return "met"
