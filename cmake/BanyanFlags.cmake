@@ -24,7 +24,9 @@ target_link_libraries(banyan_host_flags INTERFACE banyan_warnings banyan_headers
 target_compile_options(banyan_host_flags INTERFACE -fstack-protector-strong)
 if(BANYAN_SANITIZE)
     target_compile_options(banyan_host_flags INTERFACE
-        -fsanitize=${BANYAN_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+        -fsanitize=${BANYAN_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer
+        # Objects of the core have no type information for tests that have it to check.
+        $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize=vptr>)
     target_compile_definitions(banyan_host_flags INTERFACE _GLIBCXX_ASSERTIONS)
     target_link_options(banyan_host_flags INTERFACE -fsanitize=${BANYAN_SANITIZE})
 endif()
