@@ -9,6 +9,7 @@
 
 _Static_assert(sizeof(struct banyan_cycle) == 16, "layout of a bus cycle");
 _Static_assert(sizeof(struct banyan_vtpm_config) == 48, "layout of the configuration");
+_Static_assert(sizeof(struct banyan_vtpm_instance_config) == 32, "layout of an instance's configuration");
 _Static_assert(sizeof(struct banyan_report_facts) == 240, "layout of the report's facts");
 
 static int failures;
@@ -39,6 +40,7 @@ int main(int argc, char **argv)
     const struct banyan_vtpm_host_ops ops = {.size = sizeof(ops), .event = on_event};
     const struct banyan_cycle core = {.size = sizeof(core), .requester = 1, .from_core = 1};
     struct banyan_cycle bad_cycle = core;
+    struct banyan_vtpm_instance_config choice = {.size = sizeof(choice)};
     struct banyan_report_facts facts = {.size = sizeof(facts)};
     struct banyan_vtpm *vtpm = NULL;
     char *error = NULL;
@@ -83,6 +85,17 @@ int main(int argc, char **argv)
     CHECK(banyan_vtpm_sign(vtpm, 0, NULL) < 0);
     facts.instance = 7;
     CHECK(banyan_vtpm_sign(vtpm, 0, &facts) < 0);
+
+    CHECK(banyan_vtpm_parse(NULL, "crb", NULL) < 0);
+    CHECK(banyan_vtpm_parse(&choice, "crb", "sha256+sha384") == 0);
+    CHECK(banyan_vtpm_configure(NULL, 1, &choice) < 0);
+    CHECK(banyan_vtpm_configure(vtpm, 2, &choice) < 0);
+    CHECK(banyan_vtpm_configure(vtpm, 1, NULL) < 0);
+    CHECK(banyan_vtpm_configure(vtpm, 1, &choice) == 0);
+    choice.interrupts = 1;
+    CHECK(banyan_vtpm_configure(vtpm, 1, &choice) < 0);
+    CHECK(banyan_vtpm_power_on_held(NULL, 0) < 0);
+    CHECK(banyan_vtpm_power_on_held(vtpm, 2) < 0);
 
     CHECK(banyan_vtpm_instance_state(vtpm, 0) == BANYAN_VTPM_OFF);
     CHECK(banyan_vtpm_power_on(vtpm, 0) == 0);

@@ -481,6 +481,20 @@ TEST_P(HCrtm, ExtendsPcr0FromFourBeforeStartup)
     EXPECT_EQ(digest_of(command(pcr_read(0))), Bytes(32, 0));
 }
 
+TEST_P(HCrtm, OutlivesAWorkerThatDiesAfterIt)
+{
+    ASSERT_TRUE(machine.power_held(0)) << machine.describe();
+    ASSERT_EQ(machine.launch(0, some_block(77)), 0);
+    const Bytes before = command(pcr_read(0));
+    ASSERT_EQ(code_of(before), 0U);
+    ASSERT_TRUE(end_process(last_worker()));
+    for (int look = 0; look < 5000 && machine.json().find("\"restarts\":1") == std::string::npos; ++look) {
+        EXPECT_EQ(machine.settle(0), BANYAN_VTPM_READY);
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    EXPECT_EQ(digest_of(command(pcr_read(0))), digest_of(before));
+}
+
 TEST_P(HCrtm, AnEmptySequenceCountsToo)
 {
     ASSERT_TRUE(machine.power_held(0)) << machine.describe();
