@@ -48,7 +48,7 @@ struct PlatformOptions {
     std::filesystem::path manufacturer;
 };
 
-inline constexpr unsigned kInstancesMax = 64;
+inline constexpr unsigned kInstancesMax = 1024;
 
 /// Both folders whole, or neither. Exceptions to "whole": a power failure between two renames.
 Expected<void> new_platform(const PlatformOptions &options, const ManufactureInstance &manufacture);

@@ -12,7 +12,7 @@ namespace banyan::vtpm {
 inline constexpr int kZygoteControlFd = 3; // of the started engine
 inline constexpr int kSignerFd = 4;
 inline constexpr std::uint32_t kControlVersion = 1;
-inline constexpr std::uint32_t kMaxInstances = 64;
+inline constexpr std::uint32_t kMaxInstances = 1024;
 
 enum class ControlKind : std::uint32_t {
     // to the zygote

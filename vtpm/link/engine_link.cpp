@@ -14,6 +14,7 @@
 #include <spawn.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -72,6 +73,18 @@ public:
 private:
     int fd_ = -1;
 };
+
+/// A life holds three descriptors here, and hands two over when it starts. The soft limit of most systems is 1024.
+void make_room_for(std::uint32_t instances)
+{
+    constexpr rlim_t kOfTheProgram = 512;
+    const rlim_t wanted = kOfTheProgram + 5 * static_cast<rlim_t>(instances);
+    rlimit files{};
+    if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < wanted) {
+        files.rlim_cur = std::min(wanted, files.rlim_max);
+        (void)::setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
 
 bool make_pair(int type, Fd &one, Fd &other)
 {
@@ -229,30 +242,26 @@ public:
         if (!life) {
             return fail(Errc::kNoSpace);
         }
-        ControlMessage message;
-        message.kind = restore ? ControlKind::kRestore : ControlKind::kSpawn;
-        message.instance = index_;
-        message.life = lives_;
-        message.setup = setup_;
-        const auto fds = life->far_ends();
-        if (const Status sent = engine_.send(message, fds.data(), kSpawnFds); !sent) {
-            return sent;
-        }
-        life->given_away();
         life_ = std::move(life);
+        unsent_ = restore ? ControlKind::kRestore : ControlKind::kSpawn;
         started_at_ = monotonic_ns();
-        return {};
+        return send_start();
     }
 
     void stop() override
     {
-        if (life_ && !stopping_sent()) {
-            ControlMessage message;
-            message.kind = ControlKind::kKill;
-            message.instance = index_;
-            message.life = life_->number();
-            if (engine_.send(message, nullptr, 0)) {
-                stopped_ = life_->number();
+        if (!life_ || stopped_ == life_->number()) {
+            return;
+        }
+        ControlMessage message;
+        message.kind = ControlKind::kKill;
+        message.instance = index_;
+        message.life = unsent_ ? told_ : life_->number(); // of an unsent life the zygote knows nothing
+        if (message.life == 0 || engine_.send(message, nullptr, 0)) {
+            stopped_ = life_->number();
+            if (unsent_.has_value()) {
+                unsent_.reset();
+                life_ = nullptr;
             }
         }
     }
@@ -275,6 +284,9 @@ public:
     {
         if (!life_) {
             return Health::kOff;
+        }
+        if (unsent_ && !send_start()) {
+            return Health::kDead;
         }
         if (life_->overdue() || (!life_->host().ready() && monotonic_ns() - started_at_ > kWatchdogNs)) {
             stop();
@@ -313,13 +325,36 @@ public:
     std::shared_ptr<Waiter> waiter() override { return life_; }
 
 private:
-    [[nodiscard]] bool stopping_sent() const { return stopped_ == life_->number(); }
+    /// Many instances that start at once fill the socket: who found it full asks again when it is looked at.
+    Status send_start()
+    {
+        ControlMessage message;
+        message.kind = *unsent_;
+        message.instance = index_;
+        message.life = life_->number();
+        message.setup = setup_;
+        const auto fds = life_->far_ends();
+        const Status sent = engine_.send(message, fds.data(), kSpawnFds);
+        if (!sent && sent.error() == Errc::kBusy) {
+            return {};
+        }
+        unsent_.reset();
+        if (!sent) {
+            life_ = nullptr;
+            return sent;
+        }
+        told_ = life_->number();
+        life_->given_away();
+        return {};
+    }
 
     EngineLink &engine_;
     const std::uint32_t index_;
     TpmSetup setup_;
     std::shared_ptr<Life> life_;
+    std::optional<ControlKind> unsent_; // the start of life_, not told to the zygote yet
     std::uint32_t lives_ = 0;
+    std::uint32_t told_ = 0; // the last life that the zygote was asked for
     std::uint32_t stopped_ = 0;
     std::uint64_t started_at_ = 0;
 };
@@ -346,6 +381,7 @@ bool readable_within(int fd, std::uint64_t bound_ns)
 
 Result<std::unique_ptr<EngineLink>> EngineLink::start(const Options &options, std::string &why)
 {
+    make_room_for(options.instances);
     Fd control;
     Fd far_control;
     Fd signer;
@@ -497,7 +533,7 @@ void EngineLink::pump()
 void EngineLink::take(const ControlMessage &message)
 {
     if (message.kind == ControlKind::kErased && message.instance < kMaxInstances && message.status == 0) {
-        erased_.fetch_or(std::uint64_t{1} << message.instance);
+        erased_[message.instance].store(true);
     }
     if (std::strcmp(message.event, kEventRolledBack) == 0) {
         rolled_back_.fetch_add(1, std::memory_order_relaxed);
@@ -510,7 +546,7 @@ void EngineLink::take(const ControlMessage &message)
 
 bool EngineLink::is_erased(std::uint32_t instance) const
 {
-    return ((erased_.load() >> instance) & 1U) != 0;
+    return instance < erased_.size() && erased_[instance].load();
 }
 
 std::vector<LinkEvent> EngineLink::take_events()

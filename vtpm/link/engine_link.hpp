@@ -67,7 +67,7 @@ private:
     int zygote_ = -1;
     std::string sandbox_;
     std::atomic<bool> alive_{true};
-    std::atomic<std::uint64_t> erased_{0};
+    std::array<std::atomic<bool>, kMaxInstances> erased_{};
     std::atomic<std::uint64_t> rolled_back_{0}; // store files found older than the newest
 
     std::mutex control_mutex_; // reading control_, and events_

@@ -191,7 +191,7 @@ banyan_status banyan_vtpm_create(const banyan_vtpm_config *config, const banyan_
         return refuse(Errc::kBadArgument);
     }
     if (config->instances == 0 || config->instances > banyan::vtpm::kMaxInstances) {
-        why = "the number of vTPM instances must be 1 to 64";
+        why = "the number of vTPM instances must be 1 to " + std::to_string(banyan::vtpm::kMaxInstances);
         return refuse(Errc::kBadArgument);
     }
     if (config->rollback > BANYAN_ROLLBACK_REPORT || config->require_sandbox > BANYAN_SANDBOX_FULL) {

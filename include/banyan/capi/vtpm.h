@@ -22,7 +22,7 @@ struct banyan_vtpm;
 
 struct banyan_vtpm_config {
     uint32_t size;          /* sizeof this struct as the caller was built */
-    uint32_t instances;     /* 0..instances-1 exist; 1..64 */
+    uint32_t instances;     /* 0..instances-1 exist; 1..1024 */
     const char *engine;     /* path of the worker executable (banyan-vtpm-engine) */
     const char *platform;   /* private platform folder (docs/spec/platform.md), or NULL: keys made on the spot, class "test" */
     uint64_t sync_bound_ns; /* longest wait inside a doorbell write; 0: never wait */
@@ -80,7 +80,7 @@ enum banyan_vtpm_state {
 
 uint32_t banyan_vtpm_abi_version(void);
 
-/* Starts the engine (posix_spawn). On failure *error, when not NULL, gets a sentence to be freed with free(). */
+/* Starts the engine (posix_spawn); raises the soft limit of open files where so many instances need it. On failure *error, when not NULL, gets a sentence to be freed with free(). */
 banyan_status banyan_vtpm_create(const struct banyan_vtpm_config *config, const struct banyan_vtpm_host_ops *ops,
                                  void *opaque, struct banyan_vtpm **out, char **error);
 void banyan_vtpm_destroy(struct banyan_vtpm *vtpm); /* NULL is allowed; ends every worker */
