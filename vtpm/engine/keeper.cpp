@@ -7,9 +7,9 @@
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
-#include <map>
+#include <fstream>
 #include <memory>
-#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -20,6 +20,8 @@
 #include <openssl/crypto.h>
 #include <seccomp.h>
 
+#include "vtpm/engine/manufacture.hpp"
+#include "vtpm/engine/pool.hpp"
 #include "vtpm/engine/roles.hpp"
 #include "vtpm/engine/vault.hpp"
 #include "vtpm/store/store.hpp"
@@ -48,26 +50,49 @@ struct Kept {
 
 class Keeper {
 public:
-    Keeper(int zygote, const EngineOptions &options) : zygote_(zygote), options_(options), kept_(options.instances) {}
+    Keeper(int zygote, const EngineOptions &options)
+        : zygote_(zygote),
+          poll_(::epoll_create1(EPOLL_CLOEXEC)),
+          options_(options),
+          kept_(options.instances)
+    {
+        listen_to(zygote, kZygote);
+    }
 
     bool open_platform(std::string &why);
     [[nodiscard]] bool make_test_key() { return ::getrandom(key_.data(), key_.size(), 0) == kStoreKeySize; }
     void say_hello(std::int32_t status, const std::string &text, bool landlock = false);
     [[noreturn]] void serve();
+    /// Where it makes files, or empty.
+    [[nodiscard]] std::string makes_in() const { return makes_in_.empty() ? "" : makes_in_ + "/instances"; }
 
 private:
+    static constexpr std::uint64_t kZygote = ~std::uint64_t{0}; // else the number of an instance
+    void listen_to(int socket, std::uint64_t who) const
+    {
+        epoll_event event{};
+        event.events = EPOLLIN;
+        event.data.u64 = who;
+        (void)::epoll_ctl(poll_, EPOLL_CTL_ADD, socket, &event); // closing the socket ends it
+    }
     void from_zygote();
     void from_worker(std::uint32_t instance);
-    void create(std::uint32_t instance, int file);
+    void create(std::uint32_t instance, std::uint32_t ticket, const SignerNames &names);
+    [[nodiscard]] Result<Store> new_store(std::uint32_t instance, const Bytes &state, const SignerNames &names) const;
+    [[nodiscard]] bool may_make(std::uint32_t instance) const;
     void open_stores();
     /// Whether the instance has a record to go on with.
     [[nodiscard]] Status usable(std::uint32_t instance);
     void tell(KeeperTell what, std::uint32_t instance, std::int32_t status, const std::string &text);
 
     int zygote_;
+    int poll_;
     const EngineOptions &options_;
+    std::shared_ptr<StoreFile> generations_;
     StoreKey key_{};
+    std::string makes_in_; // the folder, if instances may be made in it
     std::vector<Kept> kept_;
+    Stock stock_;
 };
 
 void Keeper::tell(KeeperTell what, std::uint32_t instance, std::int32_t status, const std::string &text)
@@ -82,6 +107,14 @@ void Keeper::tell(KeeperTell what, std::uint32_t instance, std::int32_t status, 
 
 void Keeper::say_hello(std::int32_t status, const std::string &text, bool landlock)
 {
+    for (std::uint32_t i = 0; i < kept_.size() && status == 0; ++i) {
+        if (may_make(i)) {
+            KeeperMessage missing;
+            missing.tell = KeeperTell::kMissing;
+            missing.instance = i;
+            (void)send_with_fds(zygote_, &missing, sizeof(missing), {});
+        }
+    }
     KeeperMessage message;
     message.tell = KeeperTell::kHello;
     message.status = status;
@@ -126,6 +159,12 @@ void Keeper::open_stores()
     const std::string name = generations_file(folder);
     auto opened = options_.open_file(name, options_.accept_rollback ? O_RDWR | O_CREAT : O_RDWR);
     const std::shared_ptr<StoreFile> generations = opened ? std::move(*opened) : nullptr;
+    generations_ = generations;
+    std::string platform_class;
+    std::getline(std::ifstream(folder + "/class"), platform_class);
+    if (!platform_class.empty() && platform_class != "machine") { // what a machine has, its manufacturer certified
+        makes_in_ = folder;
+    }
     std::vector<Anchor *> anchors;
     for (std::uint32_t i = 0; i < kept_.size(); ++i) {
         auto file = options_.open_file(instance_file(folder, i, "nvstore"), O_RDWR);
@@ -189,25 +228,59 @@ Status Keeper::usable(std::uint32_t instance)
     return {};
 }
 
-void Keeper::create(std::uint32_t instance, int file)
+/// One that never had a state: neither file nor anchor, or a file from a making that did not come to its end.
+bool Keeper::may_make(std::uint32_t instance) const
 {
-    const off_t size = ::lseek(file, 0, SEEK_END);
-    if (size <= 0 || size > static_cast<off_t>(kPermanentMax)) {
+    const Kept &kept = kept_[instance];
+    if (makes_in_.empty() || !generations_) {
+        return false;
+    }
+    return kept.store ? kept.store->freshness() == Freshness::kUnanchored
+                      : kept.missing != Errc::kIo && !Anchor(generations_, key_, instance).now();
+}
+
+Result<Store> Keeper::new_store(std::uint32_t instance, const Bytes &state, const SignerNames &names) const
+{
+    if (makes_in_.empty()) {
+        const int memory = ::memfd_create("banyan-vtpm-store", MFD_CLOEXEC);
+        if (memory < 0) {
+            return fail(Errc::kNoSpace);
+        }
+        return Store::adopt_empty(std::make_unique<DiskFile>(memory), key_, instance, std::nullopt, state);
+    }
+    const std::string json = names_json({names.ek, names.ek_size}, {names.iak, names.iak_size});
+    const std::string path = instance_file(makes_in_, instance, "names");
+    const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const bool named = file >= 0 && ::write(file, json.data(), json.size()) == static_cast<ssize_t>(json.size());
+    if (file >= 0) {
+        ::close(file);
+    }
+    if (!named) {
+        return fail(Errc::kIo);
+    }
+    const std::string store = instance_file(makes_in_, instance, "nvstore");
+    BANYAN_TRY(auto empty, options_.open_file(store, O_RDWR | O_CREAT | O_TRUNC));
+    if (const Status there = sync_folder_of(store); !there) {
+        return fail(there.error());
+    }
+    return Store::adopt_empty(std::move(empty), key_, instance, Anchor(generations_, key_, instance), state);
+}
+
+/// The state leaves the stock first: whatever goes wrong after that, no other instance gets it.
+void Keeper::create(std::uint32_t instance, std::uint32_t ticket, const SignerNames &names)
+{
+    auto state = stock_.take(ticket);
+    if (!state || (kept_[instance].store && !may_make(instance))) {
         return;
     }
-    Bytes blob(static_cast<std::size_t>(size));
-    if (::pread(file, blob.data(), blob.size(), 0) != size) {
-        return;
-    }
-    const int memory = ::memfd_create("banyan-vtpm-store", MFD_CLOEXEC);
-    if (memory < 0) {
-        return;
-    }
-    auto store = Store::adopt_empty(std::make_unique<DiskFile>(memory), key_, instance, std::nullopt, blob);
+    kept_[instance].store.reset();
+    auto store = new_store(instance, *state, names);
+    OPENSSL_cleanse(state->data(), state->size());
     if (store) {
         kept_[instance].store = std::make_unique<Store>(std::move(*store));
+    } else {
+        kept_[instance].missing = store.error();
     }
-    OPENSSL_cleanse(blob.data(), blob.size());
 }
 
 void Keeper::from_zygote()
@@ -222,8 +295,11 @@ void Keeper::from_zygote()
         kept.let_go();
         kept.vault = static_cast<Vault *>(map_shared(fds[0], sizeof(Vault)));
         kept.socket = std::exchange(fds[1], -1);
-    } else if (message.tell == KeeperTell::kCreate && fds.size() == 1) {
-        create(message.instance, fds[0]);
+        listen_to(kept.socket, message.instance);
+    } else if (message.tell == KeeperTell::kStock && fds.size() == 1) {
+        (void)stock_.put(message.ticket, fds[0]); // else the instance that it is for finds nothing
+    } else if (message.tell == KeeperTell::kCreate) {
+        create(message.instance, message.ticket, message.names);
     } else if (message.tell == KeeperTell::kErase) {
         kept.let_go();
         Status done{};
@@ -278,28 +354,21 @@ void Keeper::from_worker(std::uint32_t instance)
 
 void Keeper::serve()
 {
-    std::vector<pollfd> fds;
-    std::vector<std::uint32_t> who;
+    std::array<epoll_event, 64> events{};
     for (;;) {
-        fds.assign(1, {zygote_, POLLIN, 0});
-        who.assign(1, 0);
-        for (std::uint32_t i = 0; i < kept_.size(); ++i) {
-            if (kept_[i].socket >= 0) {
-                fds.push_back({kept_[i].socket, POLLIN, 0});
-                who.push_back(i);
-            }
-        }
-        if (::poll(fds.data(), fds.size(), -1) < 0) {
-            continue;
-        }
+        const int count = ::epoll_wait(poll_, events.data(), static_cast<int>(events.size()), -1);
         // Workers first: a request of a worker that is being replaced either counts before its successor loads, or
         // is closed unread with its socket.
-        for (std::size_t i = 1; i < fds.size(); ++i) {
-            if (fds[i].revents != 0) {
-                from_worker(who[i]);
+        bool zygote = false;
+        for (int i = 0; i < count; ++i) {
+            const std::uint64_t who = events[static_cast<std::size_t>(i)].data.u64;
+            if (who == kZygote) {
+                zygote = true;
+            } else if (kept_[who].socket >= 0) {
+                from_worker(static_cast<std::uint32_t>(who));
             }
         }
-        if (fds[0].revents != 0) {
+        if (zygote) {
             from_zygote();
         }
     }
@@ -310,6 +379,7 @@ void Keeper::serve()
 void run_keeper(int zygote, const EngineOptions &options)
 {
     ::signal(SIGPIPE, SIG_IGN);
+    name_process("vtpm-keeper");
     ::signal(SIGXFSZ, SIG_IGN); // a full quota is an error to answer, not an end
     Keeper keeper(zygote, options);
     std::string why;
@@ -318,17 +388,20 @@ void run_keeper(int zygote, const EngineOptions &options)
         quit(1);
     }
     warm_up_store();
-    const bool landlock = deny_files();
+    const bool landlock = deny_files(keeper.makes_in());
+    std::vector<int> calls{
+        SCMP_SYS(read),       SCMP_SYS(write),        SCMP_SYS(epoll_wait),     SCMP_SYS(epoll_ctl),
+        SCMP_SYS(recvmsg),    SCMP_SYS(recvfrom),     SCMP_SYS(sendmsg),        SCMP_SYS(sendto),
+        SCMP_SYS(pread64),    SCMP_SYS(pwrite64),     SCMP_SYS(fdatasync),      SCMP_SYS(lseek),
+        SCMP_SYS(newfstatat), SCMP_SYS(fstat),        SCMP_SYS(close),          SCMP_SYS(memfd_create),
+        SCMP_SYS(mmap),       SCMP_SYS(munmap),       SCMP_SYS(mremap),         SCMP_SYS(brk),
+        SCMP_SYS(madvise),    SCMP_SYS(futex),        SCMP_SYS(getrandom),      SCMP_SYS(clock_gettime),
+        SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall)};
+    if (!keeper.makes_in().empty()) { // Landlock says where
+        calls.insert(calls.end(), {SCMP_SYS(openat), SCMP_SYS(fsync), SCMP_SYS(unlink)});
+    }
     Filter filter;
-    if (!compile_filter({SCMP_SYS(read),       SCMP_SYS(write),       SCMP_SYS(poll),      SCMP_SYS(restart_syscall),
-                         SCMP_SYS(recvmsg),    SCMP_SYS(recvfrom),    SCMP_SYS(sendmsg),   SCMP_SYS(sendto),
-                         SCMP_SYS(pread64),    SCMP_SYS(pwrite64),    SCMP_SYS(fdatasync), SCMP_SYS(lseek),
-                         SCMP_SYS(newfstatat), SCMP_SYS(fstat),       SCMP_SYS(close),     SCMP_SYS(memfd_create),
-                         SCMP_SYS(mmap),       SCMP_SYS(munmap),      SCMP_SYS(mremap),    SCMP_SYS(brk),
-                         SCMP_SYS(madvise),    SCMP_SYS(futex),       SCMP_SYS(getrandom), SCMP_SYS(clock_gettime),
-                         SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn)},
-                        filter) ||
-        !apply_filter(filter)) {
+    if (!compile_filter(calls, filter) || !apply_filter(filter)) {
         keeper.say_hello(-static_cast<std::int32_t>(Errc::kUnsupported), "seccomp is not available");
         quit(1);
     }

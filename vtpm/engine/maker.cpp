@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <algorithm>
 #include <cstring>
+#include <sched.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -9,8 +11,14 @@
 
 namespace banyan::vtpm {
 
-void run_maker(int out)
+void run_maker(int out, int state, bool idle)
 {
+    name_process("vtpm-maker");
+    if (idle) {
+        const sched_param none{};
+        (void)::sched_setscheduler(0, SCHED_BATCH, &none);
+        (void)::setpriority(PRIO_PROCESS, 0, 19);
+    }
     const auto made = manufacture({});
     if (!made) {
         quit(kExitTpm);
@@ -26,8 +34,9 @@ void run_maker(int out)
     head.names.iak_size = static_cast<std::uint8_t>(iak.size());
     std::copy(ek.begin(), ek.end(), head.names.ek);
     std::copy(iak.begin(), iak.end(), head.names.iak);
-    if (::write(out, &head, sizeof(head)) != static_cast<ssize_t>(sizeof(head)) ||
-        ::write(out, made->permanent.data(), made->permanent.size()) != static_cast<ssize_t>(made->permanent.size())) {
+    const Bytes &permanent = made->permanent;
+    if (::write(state, permanent.data(), permanent.size()) != static_cast<ssize_t>(permanent.size()) ||
+        ::write(out, &head, sizeof(head)) != static_cast<ssize_t>(sizeof(head))) {
         quit(kExitProtocol);
     }
     quit(0);

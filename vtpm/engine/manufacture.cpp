@@ -353,7 +353,7 @@ Result<Manufactured> Factory::make(const Certify &certify)
     return made;
 }
 
-std::string hex(const Bytes &bytes)
+std::string hex(std::span<const std::uint8_t> bytes)
 {
     constexpr char kDigits[] = "0123456789abcdef";
     std::string text;
@@ -373,7 +373,12 @@ Result<Manufactured> manufacture(const Certify &certify, std::string *why)
 
 std::string names_json(const Publics &publics)
 {
-    return "{\"ek\":\"" + hex(publics.ek_p384.name) + "\",\"iak\":\"" + hex(publics.iak.name) + "\"}\n";
+    return names_json(publics.ek_p384.name, publics.iak.name);
+}
+
+std::string names_json(std::span<const std::uint8_t> ek, std::span<const std::uint8_t> iak)
+{
+    return "{\"ek\":\"" + hex(ek) + "\",\"iak\":\"" + hex(iak) + "\"}\n";
 }
 
 } // namespace banyan::vtpm

@@ -60,5 +60,6 @@ struct Manufactured {
 
 /// NNN.names of the private platform folder: {"ek":"<hex name of the P-384 EK>","iak":"<hex name of the IAK>"}.
 [[nodiscard]] std::string names_json(const Publics &publics);
+[[nodiscard]] std::string names_json(std::span<const std::uint8_t> ek, std::span<const std::uint8_t> iak);
 
 } // namespace banyan::vtpm

@@ -109,6 +109,11 @@ void keep_only(std::span<const int> keep)
     ::close_range(static_cast<unsigned>(next), ~0U, 0);
 }
 
+void name_process(const char *name)
+{
+    ::prctl(PR_SET_NAME, name);
+}
+
 void harden_child(pid_t parent)
 {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -124,7 +129,7 @@ void harden_child(pid_t parent)
     ::sigprocmask(SIG_SETMASK, &nothing, nullptr);
 }
 
-bool compile_filter(std::initializer_list<int> calls, Filter &out)
+bool compile_filter(const std::vector<int> &calls, Filter &out)
 {
     scmp_filter_ctx context = ::seccomp_init(SCMP_ACT_TRAP);
     if (context == nullptr) {
@@ -170,7 +175,7 @@ std::string syscall_name(int number)
     return text;
 }
 
-bool deny_files()
+bool deny_files(const std::string &but_in)
 {
     const long version = ::syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
     if (version < 1) {
@@ -183,6 +188,15 @@ bool deny_files()
         return false;
     }
     ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (!but_in.empty()) {
+        landlock_path_beneath_attr beneath{};
+        beneath.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE |
+                                 LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
+                                 LANDLOCK_ACCESS_FS_REMOVE_FILE;
+        beneath.parent_fd = ::open(but_in.c_str(), O_PATH | O_CLOEXEC);
+        (void)::syscall(SYS_landlock_add_rule, static_cast<int>(fd), LANDLOCK_RULE_PATH_BENEATH, &beneath, 0);
+        ::close(beneath.parent_fd);
+    }
     const bool done = ::syscall(SYS_landlock_restrict_self, static_cast<int>(fd), 0) == 0;
     ::close(static_cast<int>(fd));
     return done;

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <linux/filter.h>
 #include <span>
 #include <string>
@@ -25,13 +24,16 @@ bool receive_with_fds(int socket, void *data, std::size_t size, std::vector<int>
 /// Moves `keep` to descriptors 3, 4, ... in order and closes every other one above 2.
 void keep_only(std::span<const int> keep);
 
+/// What ps shows, at most 15 characters.
+void name_process(const char *name);
+
 /// Ends with the parent, dumps no core, gains no privilege.
 void harden_child(pid_t parent);
 
 using Filter = std::vector<sock_filter>;
 
 /// seccomp: only these calls; another raises SIGSYS.
-[[nodiscard]] bool compile_filter(std::initializer_list<int> calls, Filter &out);
+[[nodiscard]] bool compile_filter(const std::vector<int> &calls, Filter &out);
 [[nodiscard]] bool apply_filter(const Filter &filter);
 [[nodiscard]] std::string syscall_name(int number);
 
@@ -41,7 +43,8 @@ struct Sandbox {
     bool landlock = false;
 };
 [[nodiscard]] Sandbox enter_sandbox();
-[[nodiscard]] bool deny_files(); // Landlock alone
+/// Landlock alone. but_in: a folder in which files may be made, read, written and removed; empty: none.
+[[nodiscard]] bool deny_files(const std::string &but_in = {});
 
 [[noreturn]] void quit(int status);
 

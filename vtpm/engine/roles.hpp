@@ -8,6 +8,7 @@
 #include <string>
 
 #include "vtpm/engine/process.hpp"
+#include "vtpm/engine/vault.hpp"
 #include "vtpm/link/tpm_setup.hpp"
 #include "vtpm/store/store_file.hpp"
 
@@ -34,14 +35,6 @@ struct SignerHello {
     char text[160] = {};
 };
 
-struct SignerNames {
-    std::uint32_t instance = 0;
-    std::uint8_t ek_size = 0;
-    std::uint8_t iak_size = 0;
-    std::uint8_t ek[66] = {};
-    std::uint8_t iak[66] = {};
-};
-
 struct WorkerFds {
     int mailbox;
     int doorbell;
@@ -55,12 +48,13 @@ struct WorkerFds {
 [[noreturn]] void run_worker(const WorkerFds &fds, const Filter &filter, bool restore, const TpmSetup &setup);
 [[nodiscard]] bool worker_filter(Filter &out);
 
-/// A throw-away process that makes a TPM of class test and writes Made to `out`, then the permanent state.
+/// A throw-away process that makes a TPM, writes its permanent state to the file `state` and then Made to `out`.
+/// idle: only when nobody else wants the processor.
 struct Made {
     std::uint32_t permanent_size = 0;
     SignerNames names;
 };
-[[noreturn]] void run_maker(int out);
+[[noreturn]] void run_maker(int out, int state, bool idle);
 
 /// The executable: options are what the command line does not say otherwise.
 [[nodiscard]] int run_engine(int argc, char **argv, EngineOptions options);

@@ -344,6 +344,7 @@ void Signer::answer(const SignRequest &request, SignReply &reply)
 
 void run_signer(int clients, int zygote, const EngineOptions &options)
 {
+    name_process("vtpm-signer");
     ::signal(SIGPIPE, SIG_IGN);
     const std::string &platform = options.platform;
     Signer signer(options.instances);

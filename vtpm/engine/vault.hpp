@@ -46,11 +46,22 @@ struct KeeperSays {
 enum class KeeperTell : std::uint32_t {
     kHello = 1,  // from the keeper: status, text
     kAdopt = 2,  // fds: vault, socket of a new worker
-    kCreate = 3, // fd: file with a permanent state for a new instance of class test
+    kCreate = 3, // ticket: of the state in the stock that the new instance gets
     kErase = 4,
     kErased = 5,     // from the keeper: status
     kFailed = 6,     // from the keeper: a commit failed, text
     kRolledBack = 7, // from the keeper: an older store file, text
+    kStock = 14,     // fd: file with a state made ahead, ticket
+    kMissing = 15,   // from the keeper, before kHello: an instance that may be made
+};
+
+/// Names of an instance's keys, for reports.
+struct SignerNames {
+    std::uint32_t instance = 0;
+    std::uint8_t ek_size = 0;
+    std::uint8_t iak_size = 0;
+    std::uint8_t ek[66] = {};
+    std::uint8_t iak[66] = {};
 };
 
 struct KeeperMessage {
@@ -58,7 +69,9 @@ struct KeeperMessage {
     std::uint32_t instance = 0;
     std::int32_t status = 0;
     bool landlock = false; // kHello
+    std::uint32_t ticket = 0;
     char text[160] = {};
+    SignerNames names; // kCreate
 };
 
 } // namespace banyan::vtpm

@@ -467,6 +467,7 @@ bool worker_filter(Filter &out)
 
 void run_worker(const WorkerFds &given, const Filter &filter, bool restore, const TpmSetup &setup)
 {
+    name_process("vtpm-worker");
     ::dup2(0, 2); // nothing of a worker reaches the user's terminal
     keep_only(std::array{given.mailbox, given.doorbell, given.bell, given.line, given.vault, given.keeper});
     WorkerFds fds{3, 4, 5, 6, 7, 8};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The zygote: warm, never the owner of a TPM, forks one worker per instance when QEMU asks.
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -14,8 +15,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <unordered_map>
 #include <vector>
 
+#include "vtpm/engine/pool.hpp"
 #include "vtpm/engine/roles.hpp"
 #include "vtpm/engine/tpm_life.hpp"
 #include "vtpm/engine/vault.hpp"
@@ -24,8 +27,6 @@
 
 namespace banyan::vtpm {
 namespace {
-
-constexpr std::size_t kUnset = static_cast<std::size_t>(-1);
 
 /// One whole TPM life without consequences: OpenSSL's caches are filled, libtpms' pages are touched. Nothing of its
 /// seeds is left: workers begin with an _TPM_Init of their own.
@@ -48,32 +49,43 @@ struct Instance {
     std::uint32_t life = 0;
     int mailbox = -1; // to read which call was refused
     int vault = -1;
-    bool made = false; // class test: the keeper has its state
-    pid_t maker = -1;
-    int maker_output = -1;
-    bool waiting = false; // a spawn waits for the maker
+    bool made = false;    // the keeper has its state
+    bool waiting = false; // a spawn waits for the pool
     ControlMessage request;
     std::vector<int> request_fds;
 };
 
+struct Maker {
+    Pool::Need why;
+    int output;
+    int state; // memory file: never read here, where workers are forked from
+};
+
 class Zygote {
 public:
-    Zygote(int control, int keeper, int signer, bool test, std::uint32_t count)
+    /// made: which instances have a state; the others get one from the pool when they first start.
+    Zygote(int control, int keeper, int signer, const std::vector<bool> &made)
         : control_(control),
           keeper_(keeper),
           signer_(signer),
-          test_(test),
-          instances_(count)
-    {}
+          instances_(made.size()),
+          pool_(static_cast<std::uint32_t>(std::count(made.begin(), made.end(), false)))
+    {
+        for (std::size_t i = 0; i < made.size(); ++i) {
+            instances_[i].made = made[i];
+        }
+    }
     [[nodiscard]] int run(const std::string &level);
 
 private:
     void from_host();
     void from_keeper();
-    void from_maker(std::uint32_t index);
+    void from_maker(std::size_t index);
     void reap();
     void kill_worker(Instance &instance);
-    void start_maker(std::uint32_t index);
+    void look_after_pool();
+    [[nodiscard]] bool start_maker(Pool::Need why);
+    [[nodiscard]] bool hand_over(const Pool::Grant &grant);
     void spawn(std::uint32_t index, const ControlMessage &request, std::vector<int> &fds);
     void say(ControlKind kind, std::uint32_t index, std::int32_t status, const std::string &event,
              const std::string &text);
@@ -83,10 +95,12 @@ private:
     int keeper_;
     int signer_;
     int signals_ = -1;
-    bool test_;
     bool stopping_ = false;
     Filter filter_;
     std::vector<Instance> instances_;
+    std::unordered_map<pid_t, std::uint32_t> workers_; // running or not collected yet, and whose
+    std::vector<Maker> makers_;
+    Pool pool_;
 };
 
 void close_all(std::vector<int> &fds)
@@ -117,6 +131,7 @@ void Zygote::kill_worker(Instance &instance)
         int status = 0;
         while (::waitpid(instance.worker, &status, 0) < 0 && errno == EINTR) {
         }
+        workers_.erase(instance.worker);
         instance.worker = -1;
     }
     if (instance.mailbox >= 0) {
@@ -145,11 +160,11 @@ void Zygote::from_host()
         kill_worker(instance);
         close_all(instance.request_fds);
         instance.waiting = false;
-        if (test_ && !instance.made) {
+        if (!instance.made) {
             instance.request = request;
             instance.request_fds.swap(fds);
             instance.waiting = true;
-            start_maker(request.instance);
+            pool_.want(request.instance);
         } else {
             spawn(request.instance, request, fds);
         }
@@ -160,11 +175,15 @@ void Zygote::from_host()
         }
         if (instance.waiting && request.life == instance.request.life) {
             instance.waiting = false;
+            pool_.forget(request.instance);
             close_all(instance.request_fds);
         }
         break;
     case ControlKind::kErase: {
         kill_worker(instance);
+        instance.waiting = false;
+        pool_.forget(request.instance);
+        close_all(instance.request_fds);
         KeeperMessage message;
         message.tell = KeeperTell::kErase;
         message.instance = request.instance;
@@ -184,65 +203,89 @@ void Zygote::from_host()
     close_all(fds);
 }
 
-void Zygote::start_maker(std::uint32_t index)
+bool Zygote::start_maker(Pool::Need why)
 {
-    Instance &instance = instances_[index];
-    if (instance.maker > 0) {
-        return;
-    }
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
-        return;
+        return false;
     }
+    const int state = ::memfd_create("banyan-vtpm-made", MFD_CLOEXEC);
     const pid_t parent = ::getpid();
-    const pid_t pid = ::fork();
+    const pid_t pid = state >= 0 ? ::fork() : -1;
     if (pid == 0) {
         harden_child(parent);
         ::dup2(0, 2);
-        keep_only(std::array{ends[1]});
-        run_maker(3);
+        keep_only(std::array{ends[1], state});
+        run_maker(3, 4, why == Pool::Need::kAhead);
     }
     ::close(ends[1]);
-    instance.maker = pid;
-    instance.maker_output = ends[0];
+    if (pid < 0) {
+        ::close(ends[0]);
+        if (state >= 0) {
+            ::close(state);
+        }
+        return false;
+    }
+    makers_.push_back({why, ends[0], state}); // the process is reaped with the other children
+    return true;
 }
 
-void Zygote::from_maker(std::uint32_t index)
+void Zygote::from_maker(std::size_t index)
 {
-    Instance &instance = instances_[index];
+    const Maker maker = makers_[index];
+    makers_.erase(makers_.begin() + static_cast<std::ptrdiff_t>(index));
     Made made;
-    bool good = ::recv(instance.maker_output, &made, sizeof(made), MSG_WAITALL) == static_cast<ssize_t>(sizeof(made)) &&
-                made.permanent_size > 0 && made.permanent_size <= kPermanentMax;
+    const bool good = ::recv(maker.output, &made, sizeof(made), MSG_WAITALL) == static_cast<ssize_t>(sizeof(made));
     if (good) {
-        Bytes blob(made.permanent_size);
-        good =
-            ::recv(instance.maker_output, blob.data(), blob.size(), MSG_WAITALL) == static_cast<ssize_t>(blob.size());
-        const int file = ::memfd_create("banyan-vtpm-made", MFD_CLOEXEC);
-        good = good && file >= 0 && ::pwrite(file, blob.data(), blob.size(), 0) == static_cast<ssize_t>(blob.size());
         KeeperMessage message;
-        message.tell = KeeperTell::kCreate;
-        message.instance = index;
-        good = good && send_with_fds(keeper_, &message, sizeof(message), std::array{file});
-        made.names.instance = index;
-        good = good && ::send(signer_, &made.names, sizeof(made.names), MSG_NOSIGNAL) ==
-                           static_cast<ssize_t>(sizeof(made.names));
-        if (file >= 0) {
-            ::close(file);
-        }
+        message.tell = KeeperTell::kStock;
+        message.ticket = pool_.made(maker.why, made.names);
+        (void)send_with_fds(keeper_, &message, sizeof(message), std::array{maker.state});
+    } else if (const auto unlucky = pool_.failed(maker.why)) {
+        instances_[*unlucky].waiting = false;
+        close_all(instances_[*unlucky].request_fds);
+        say(ControlKind::kNotice, *unlucky, -1, "manufacture-failed", "a TPM could not be made");
     }
-    ::close(instance.maker_output);
-    instance.maker_output = -1;
-    instance.maker = -1; // reaped with the other children
-    instance.made = good;
-    if (!good) {
-        say(ControlKind::kNotice, index, -1, "manufacture-failed", "a TPM of class test could not be made");
-    }
-    if (instance.waiting) {
+    ::close(maker.output);
+    ::close(maker.state);
+}
+
+/// Keeper and signer hear of the instance before its worker asks for it.
+bool Zygote::hand_over(const Pool::Grant &grant)
+{
+    KeeperMessage message;
+    message.tell = KeeperTell::kCreate;
+    message.instance = grant.instance;
+    message.ticket = grant.ticket;
+    message.names = grant.names;
+    SignerNames names = grant.names;
+    names.instance = grant.instance;
+    return send_with_fds(keeper_, &message, sizeof(message), {}) &&
+           ::send(signer_, &names, sizeof(names), MSG_NOSIGNAL) == static_cast<ssize_t>(sizeof(names));
+}
+
+void Zygote::look_after_pool()
+{
+    while (const auto grant = pool_.grant()) {
+        Instance &instance = instances_[grant->instance];
+        instance.made = hand_over(*grant);
         instance.waiting = false;
-        if (good) {
-            spawn(index, instance.request, instance.request_fds);
+        if (instance.made) {
+            spawn(grant->instance, instance.request, instance.request_fds);
         }
         close_all(instance.request_fds);
+    }
+    while (pool_.need() != Pool::Need::kNone) {
+        const Pool::Need need = pool_.need();
+        pool_.begun(need);
+        if (start_maker(need)) {
+            continue;
+        }
+        if (const auto unlucky = pool_.failed(need)) {
+            instances_[*unlucky].waiting = false;
+            close_all(instances_[*unlucky].request_fds);
+            say(ControlKind::kNotice, *unlucky, -1, "manufacture-failed", "a TPM could not be made");
+        }
     }
 }
 
@@ -279,6 +322,7 @@ void Zygote::spawn(std::uint32_t index, const ControlMessage &request, std::vect
         return;
     }
     instance.worker = pid;
+    workers_[pid] = index;
     instance.mailbox = fds[0];
     fds.erase(fds.begin());
 }
@@ -342,13 +386,13 @@ void Zygote::reap()
         if (pid <= 0) {
             return;
         }
-        for (std::uint32_t i = 0; i < instances_.size(); ++i) {
-            if (instances_[i].worker == pid) {
-                std::string event;
-                const std::string cause = cause_of(instances_[i], status, event);
-                instances_[i].worker = -1;
-                say(ControlKind::kExited, i, status, event, cause);
-            }
+        if (const auto found = workers_.find(pid); found != workers_.end()) {
+            const std::uint32_t index = found->second;
+            workers_.erase(found);
+            std::string event;
+            const std::string cause = cause_of(instances_[index], status, event);
+            instances_[index].worker = -1;
+            say(ControlKind::kExited, index, status, event, cause);
         }
     }
 }
@@ -367,22 +411,18 @@ int Zygote::run(const std::string &level)
     say(ControlKind::kHello, 0, 0, "", level);
 
     std::vector<pollfd> fds;
-    std::vector<std::size_t> who;
     while (!stopping_) {
+        look_after_pool();
         fds = {{control_, POLLIN, 0}, {keeper_, POLLIN, 0}, {signals_, POLLIN, 0}};
-        who.assign(3, kUnset);
-        for (std::size_t i = 0; i < instances_.size(); ++i) {
-            if (instances_[i].maker_output >= 0) {
-                fds.push_back({instances_[i].maker_output, POLLIN, 0});
-                who.push_back(i);
-            }
+        for (const Maker &maker : makers_) {
+            fds.push_back({maker.output, POLLIN, 0});
         }
         if (::poll(fds.data(), fds.size(), -1) < 0) {
             continue;
         }
-        for (std::size_t i = 3; i < fds.size(); ++i) {
+        for (std::size_t i = fds.size(); i-- > 3;) { // from_maker() takes it out of the list
             if (fds[i].revents != 0) {
-                from_maker(static_cast<std::uint32_t>(who[i]));
+                from_maker(i - 3);
             }
         }
         if (fds[1].revents != 0) {
@@ -466,7 +506,13 @@ int run_zygote(int control, int signer_clients, const EngineOptions &options)
 
     KeeperMessage keeper_hello;
     std::vector<int> none;
-    if (!receive_with_fds(keeper[0], &keeper_hello, sizeof(keeper_hello), none) || keeper_hello.status != 0) {
+    std::vector<bool> made(options.instances, !options.platform.empty());
+    bool heard = receive_with_fds(keeper[0], &keeper_hello, sizeof(keeper_hello), none);
+    while (heard && keeper_hello.tell == KeeperTell::kMissing && keeper_hello.instance < made.size()) {
+        made[keeper_hello.instance] = false;
+        heard = receive_with_fds(keeper[0], &keeper_hello, sizeof(keeper_hello), none);
+    }
+    if (!heard || keeper_hello.status != 0) {
         keeper_hello.text[sizeof(keeper_hello.text) - 1] = '\0';
         return refuse(keeper_hello.status != 0 ? keeper_hello.status : -static_cast<std::int32_t>(Errc::kIo),
                       keeper_hello.text);
@@ -493,7 +539,7 @@ int run_zygote(int control, int signer_clients, const EngineOptions &options)
                       "this host gives the vTPM's processes no " + missing +
                           ", and require-sandbox=full asks for all of the sandbox");
     }
-    Zygote zygote(control, keeper[0], signer[0], options.platform.empty(), options.instances);
+    Zygote zygote(control, keeper[0], signer[0], made);
     return zygote.run(level);
 }
 

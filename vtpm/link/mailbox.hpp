@@ -17,7 +17,7 @@ enum class Op : std::uint32_t {
     kHashData = 3,
     kHashEnd = 4,
     kResetEstablished = 5,
-    kStartup = 6, // after a held power-on
+    kStartup = 6,    // after a held power-on
     kReadState = 7,  // kind, offset: the answer is the size of all and a part. Words are big-endian
     kWriteState = 8, // kind, offset, part
     kAdoptState = 9, // what was written becomes the TPM's state, durable

@@ -41,12 +41,28 @@ namespace banyan::vtpm::testing {
     return children.size() == 1 ? children.front() : -1;
 }
 
-/// The worker that was started last. The zygote's first two children are keeper and signer.
-[[nodiscard]] inline pid_t last_worker()
+/// "vtpm-worker", "vtpm-keeper", ...
+[[nodiscard]] inline std::string name_of_process(pid_t pid)
+{
+    std::ifstream file("/proc/" + std::to_string(pid) + "/comm");
+    std::string name;
+    std::getline(file, name);
+    return name;
+}
+
+/// Of the only vTPM, in the order of their start.
+[[nodiscard]] inline std::vector<pid_t> workers()
 {
     const pid_t zygote = only_child();
-    const auto children = zygote > 0 ? children_of(zygote) : std::vector<pid_t>{};
-    return children.size() < 3 ? -1 : children.back();
+    std::vector<pid_t> found = zygote > 0 ? children_of(zygote) : std::vector<pid_t>{};
+    std::erase_if(found, [](pid_t pid) { return name_of_process(pid) != "vtpm-worker"; });
+    return found;
+}
+
+[[nodiscard]] inline pid_t last_worker()
+{
+    const auto all = workers();
+    return all.empty() ? -1 : all.back();
 }
 
 /// Ends one process and waits until it is gone. Never a group of them: kill() takes -1 for everybody, which is what the

@@ -108,9 +108,8 @@ void run(int rounds)
         comebacks.size(), comebacks[comebacks.size() / 2], comebacks.back());
     figure("make_and_power_on", 63, [&](int i) { (void)machine.power(static_cast<std::uint32_t>(i + 1)); });
     std::vector<long> sizes;
-    const auto children = children_of(only_child());
-    for (std::size_t i = 2; i < children.size(); ++i) {
-        sizes.push_back(private_kb(children[i]));
+    for (const pid_t worker : workers()) {
+        sizes.push_back(private_kb(worker));
     }
     std::sort(sizes.begin(), sizes.end());
     std::printf("{\"figure\":\"worker_private\",\"unit\":\"KiB\",\"samples\":%zu,\"median\":%ld,\"max\":%ld}\n",

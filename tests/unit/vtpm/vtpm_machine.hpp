@@ -235,7 +235,7 @@ public:
             return {};
         }
         Bytes response;
-        while (tis::Sts::DataAvail::get(read(locality, tis::Reg::kSts))) {
+        while (response.size() <= kTpmBufferSize && tis::Sts::DataAvail::get(read(locality, tis::Reg::kSts))) {
             response.push_back(static_cast<std::uint8_t>(read(locality, tis::Reg::kDataFifo, 1)));
         }
         return response;

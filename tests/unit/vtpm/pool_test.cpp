@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// TPMs made ahead: who gets which, and that nobody gets one twice.
+#include "vtpm/engine/pool.hpp"
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tests/unit/vtpm/processes.hpp"
+#include "tests/unit/vtpm/vtpm_machine.hpp"
+#include "vtpm/store/store.hpp"
+
+namespace banyan::vtpm::testing {
+namespace {
+
+using Need = Pool::Need;
+
+SignerNames named(std::uint8_t fill)
+{
+    SignerNames names;
+    names.ek_size = 1;
+    names.ek[0] = fill;
+    return names;
+}
+
+TEST(Pool, MakesAheadOneAtATimeUpToItsDepth)
+{
+    Pool pool(kPoolDepth + 5);
+    for (std::uint32_t i = 0; i < kPoolDepth; ++i) {
+        ASSERT_EQ(pool.need(), Need::kAhead) << i;
+        pool.begun(Need::kAhead);
+        EXPECT_EQ(pool.need(), Need::kNone) << "one in the background";
+        (void)pool.made(Need::kAhead, named(1));
+    }
+    EXPECT_EQ(pool.need(), Need::kNone);
+    pool.want(7);
+    ASSERT_TRUE(pool.grant().has_value());
+    EXPECT_EQ(pool.need(), Need::kAhead) << "refilled";
+}
+
+TEST(Pool, MakesNoMoreThanInstancesAreLeft)
+{
+    Pool pool(1);
+    EXPECT_EQ(pool.need(), Need::kAhead);
+    pool.begun(Need::kAhead);
+    (void)pool.made(Need::kAhead, named(1));
+    EXPECT_EQ(pool.need(), Need::kNone);
+    pool.want(0);
+    ASSERT_TRUE(pool.grant().has_value());
+    EXPECT_EQ(pool.need(), Need::kNone);
+    EXPECT_EQ(Pool(0).need(), Need::kNone) << "every instance has its TPM";
+}
+
+TEST(Pool, WhoWaitsDoesNotWaitForTheBackground)
+{
+    Pool pool(100);
+    pool.begun(Need::kAhead);
+    pool.want(3);
+    EXPECT_EQ(pool.need(), Need::kUrgent);
+    pool.begun(Need::kUrgent);
+    EXPECT_EQ(pool.need(), Need::kNone) << "one waits, one is made for it";
+    for (std::uint32_t i = 10; i < 90; ++i) {
+        pool.want(i);
+    }
+    for (std::uint32_t i = 1; i < kMakersAtOnce; ++i) {
+        EXPECT_EQ(pool.need(), Need::kUrgent);
+        pool.begun(Need::kUrgent);
+    }
+    EXPECT_EQ(pool.need(), Need::kNone) << "bounded, however many wait";
+}
+
+TEST(Pool, GrantsEachTicketOnceInTheOrderOfWaiting)
+{
+    Pool pool(10);
+    EXPECT_FALSE(pool.grant().has_value());
+    std::set<std::uint32_t> tickets;
+    for (const std::uint32_t instance : {5U, 2U, 9U}) {
+        pool.want(instance);
+        pool.want(instance); // a second power-on of it while it waits
+    }
+    pool.forget(2);
+    for (const std::uint32_t instance : {5U, 9U}) {
+        pool.begun(Need::kUrgent);
+        const std::uint32_t ticket = pool.made(Need::kUrgent, named(static_cast<std::uint8_t>(instance)));
+        const auto grant = pool.grant();
+        ASSERT_TRUE(grant.has_value());
+        EXPECT_EQ(grant->instance, instance);
+        EXPECT_EQ(grant->ticket, ticket);
+        EXPECT_EQ(grant->names.ek[0], instance);
+        EXPECT_TRUE(tickets.insert(ticket).second);
+    }
+    EXPECT_FALSE(pool.grant().has_value());
+}
+
+TEST(Pool, AMakerThatFailsFailsOneAndIsNotTriedForever)
+{
+    Pool pool(10);
+    pool.begun(Need::kAhead);
+    EXPECT_FALSE(pool.failed(Need::kAhead).has_value());
+    EXPECT_EQ(pool.need(), Need::kNone) << "no loop of forks";
+    pool.want(1);
+    EXPECT_EQ(pool.need(), Need::kUrgent) << "who asks is tried for";
+    pool.begun(Need::kUrgent);
+    EXPECT_EQ(pool.failed(Need::kUrgent), 1U);
+    EXPECT_EQ(pool.need(), Need::kNone);
+    pool.want(1);
+    pool.begun(Need::kUrgent);
+    (void)pool.made(Need::kUrgent, named(1));
+    ASSERT_TRUE(pool.grant().has_value());
+    EXPECT_EQ(pool.need(), Need::kAhead) << "it works again";
+}
+
+int memory_file(const Bytes &bytes)
+{
+    const int file = ::memfd_create("made", MFD_CLOEXEC);
+    EXPECT_EQ(::write(file, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+    return file;
+}
+
+TEST(Stock, HandsAStateOutOnceAndLeavesNoCopyBehind)
+{
+    Stock stock;
+    const Bytes state(3000, 0xa5);
+    const int file = memory_file(state);
+    ASSERT_TRUE(stock.put(4, file));
+    Bytes left(state.size());
+    EXPECT_EQ(::pread(file, left.data(), left.size(), 0), static_cast<ssize_t>(left.size()));
+    EXPECT_EQ(left, Bytes(state.size(), 0)) << "the maker's file is wiped";
+    ::close(file);
+    EXPECT_FALSE(stock.take(5).has_value());
+    EXPECT_EQ(stock.take(4), state);
+    EXPECT_FALSE(stock.take(4).has_value());
+    EXPECT_EQ(stock.size(), 0U);
+}
+
+TEST(Stock, TakesNoSecondStateForATicketAndNoNonsense)
+{
+    Stock stock;
+    const int file = memory_file(Bytes(10, 1));
+    EXPECT_TRUE(stock.put(1, file));
+    EXPECT_FALSE(stock.put(1, file));
+    const int empty = memory_file({});
+    EXPECT_FALSE(stock.put(2, empty));
+    const int large = memory_file(Bytes(kPermanentMax + 1, 1));
+    EXPECT_FALSE(stock.put(3, large));
+    EXPECT_EQ(stock.size(), 1U);
+    for (const int fd : {file, empty, large}) {
+        ::close(fd);
+    }
+}
+
+/// A folder in which the engine makes instances.
+class AFolder : public ::testing::Test {
+protected:
+    AFolder()
+    {
+        char name[] = "/tmp/banyan-pool-XXXXXX";
+        folder_ = ::mkdtemp(name);
+        const std::string command = std::string(BANYAN_TEST_TOOL) + " platform new " + folder_ +
+                                    "/p --instances 1 >/dev/null && echo test >" + folder_ + "/p/class";
+        EXPECT_EQ(std::system(command.c_str()), 0); // NOLINT(cert-env33-c): fixed words
+    }
+    ~AFolder() override { std::filesystem::remove_all(folder_); }
+    AFolder(const AFolder &) = delete;
+    AFolder &operator=(const AFolder &) = delete;
+
+    [[nodiscard]] Machine::Options options(std::uint32_t instances) const
+    {
+        Machine::Options options;
+        options.instances = instances;
+        options.platform = folder_ + "/p";
+        return options;
+    }
+
+    static Bytes ek_of(Machine &machine, std::uint32_t instance, std::uint32_t handle = 0x81010016)
+    {
+        (void)banyan_vtpm_unbind(machine.vtpm, 0); // which has instance 0 from the start
+        EXPECT_EQ(banyan_vtpm_bind(machine.vtpm, 15, instance), 0);
+        Guest guest(machine.vtpm, 15);
+        Bytes body;
+        put32(body, handle);
+        Bytes key = guest.command(tpm_command(0x8001, 0x173, body));
+        EXPECT_EQ(code_of(key), 0U) << instance;
+        EXPECT_EQ(banyan_vtpm_unbind(machine.vtpm, 15), 0);
+        return key;
+    }
+
+    std::string folder_;
+};
+
+TEST_F(AFolder, OfAClassThatIsNotMachineGetsItsInstancesFromThePool)
+{
+    std::vector<Bytes> keys;
+    std::set<Bytes> different;
+    {
+        Machine machine(options(6));
+        ASSERT_EQ(machine.status, 0) << machine.why;
+        for (std::uint32_t i = 1; i < 6; ++i) {
+            ASSERT_TRUE(machine.power(i)) << machine.describe();
+            keys.push_back(ek_of(machine, i));
+            EXPECT_FALSE(ek_of(machine, i, 0x81010001).empty());
+            different.insert(keys.back());
+        }
+    }
+    EXPECT_EQ(different.size(), 5U);
+    Machine machine(options(6));
+    for (std::uint32_t i = 1; i < 6; ++i) {
+        ASSERT_TRUE(machine.power(i)) << machine.describe();
+        EXPECT_EQ(ek_of(machine, i), keys[i - 1]) << "it was durable when it was ready";
+        std::ifstream names(instance_file(folder_ + "/p", i, "names"));
+        std::string text;
+        std::getline(names, text);
+        EXPECT_EQ(text.size(), 2U * 100 + 18) << text;
+    }
+}
+
+TEST_F(AFolder, OfClassMachineGetsNone)
+{
+    std::ofstream(folder_ + "/p/class") << "machine\n";
+    Machine machine(options(2));
+    ASSERT_EQ(machine.status, 0) << machine.why;
+    EXPECT_TRUE(machine.power(0));
+    EXPECT_FALSE(machine.power(1));
+    EXPECT_TRUE(machine.saw("store-failed", "no store file")) << machine.describe();
+}
+
+TEST_F(AFolder, NoTwoInstancesShareATpmWhateverIsKilledMeanwhile)
+{
+    constexpr std::uint32_t kInstances = 12;
+    std::vector<Bytes> keys(kInstances);
+    unsigned seed = 4;
+    for (int round = 0; round < 8; ++round) {
+        Machine machine(options(kInstances));
+        ASSERT_EQ(machine.status, 0) << machine.why;
+        const pid_t zygote = only_child();
+        std::vector<pid_t> victims = children_of(zygote);
+        std::erase_if(victims, [](pid_t pid) { return name_of_process(pid) != "vtpm-keeper"; });
+        ASSERT_EQ(victims.size(), 1U);
+        seed = seed * 1103515245 + 12345;
+        const unsigned delay_us = (seed >> 16) % 60000;
+        std::thread killer([victim = round % 2 == 0 ? victims.front() : zygote, delay_us] {
+            std::this_thread::sleep_for(std::chrono::microseconds(delay_us));
+            EXPECT_TRUE(end_process(victim));
+        });
+        for (std::uint32_t i = 1; i < kInstances; ++i) {
+            (void)banyan_vtpm_power_on(machine.vtpm, i);
+        }
+        for (std::uint32_t i = 1; i < kInstances; ++i) {
+            (void)machine.settle(i);
+        }
+        killer.join();
+    }
+    Machine machine(options(kInstances));
+    std::set<Bytes> different;
+    for (std::uint32_t i = 0; i < kInstances; ++i) {
+        ASSERT_TRUE(machine.power(i)) << machine.describe();
+        for (const std::uint32_t handle : {0x81010001U, 0x81010016U, 0x81010100U}) {
+            EXPECT_TRUE(different.insert(ek_of(machine, i, handle)).second) << i;
+        }
+    }
+}
+
+} // namespace
+} // namespace banyan::vtpm::testing
