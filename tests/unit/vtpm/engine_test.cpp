@@ -523,7 +523,8 @@ TEST(Engine, NothingIsLeftAfterDestroy)
         }
         const auto zygotes = children_of(::getpid());
         ASSERT_EQ(zygotes.size(), 1U);
-        EXPECT_EQ(children_of(zygotes.front()).size(), 6U) << "keeper, signer and four workers";
+        EXPECT_EQ(workers().size(), 4U);
+        EXPECT_GE(children_of(zygotes.front()).size(), 6U) << "keeper and signer; a maker may be at work";
     }
     EXPECT_TRUE(children_of(::getpid()).empty());
 }
