@@ -11,6 +11,9 @@ from figures import Figure, peer_of
 from machine import PlainBoot
 
 
+NEEDS_STOCK_QEMU = True
+
+
 class Setting:
     def __init__(self, root):
         self.root = root

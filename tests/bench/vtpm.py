@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The vTPM's bench: a file for each family of figures."""
+
+import vtpm_host
+
+NEEDS_STOCK_QEMU = False
+
+
+class Setting(vtpm_host.HostSetting):
+    pass
+
+
+FIGURES = {**vtpm_host.FIGURES}
