@@ -30,6 +30,9 @@ if(BANYAN_SANITIZE)
     target_compile_definitions(banyan_host_flags INTERFACE _GLIBCXX_ASSERTIONS)
     target_link_options(banyan_host_flags INTERFACE -fsanitize=${BANYAN_SANITIZE})
 endif()
+if(BANYAN_LIBFUZZER) # what is fuzzed shows its edges, not just the target's own file
+    target_compile_options(banyan_host_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 add_library(banyan_core_flags INTERFACE)
 target_link_libraries(banyan_core_flags INTERFACE banyan_host_flags)
