@@ -58,7 +58,7 @@ int main(int argc, char **argv)
     /* Arguments that are not there, too small or out of range are refused; nothing crashes. */
     CHECK(banyan_vtpm_create(NULL, &ops, NULL, &vtpm, NULL) < 0);
     config.engine = argv[1];
-    config.instances = 65;
+    config.instances = 1025;
     CHECK(banyan_vtpm_create(&config, &ops, NULL, &vtpm, &error) < 0 && error != NULL);
     free(error);
     config.instances = 2;
