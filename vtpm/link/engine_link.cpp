@@ -324,6 +324,8 @@ public:
 
     std::shared_ptr<Waiter> waiter() override { return life_; }
 
+    void report(const char *event, const char *text) override { engine_.report({index_, event, text}); }
+
 private:
     /// Many instances that start at once fill the socket: who found it full asks again when it is looked at.
     Status send_start()
@@ -542,6 +544,13 @@ void EngineLink::take(const ControlMessage &message)
         events_.push_back({message.instance, message.event, message.text});
         news_ = true;
     }
+}
+
+void EngineLink::report(LinkEvent event)
+{
+    const std::lock_guard lock(control_mutex_);
+    events_.push_back(std::move(event));
+    news_ = true;
 }
 
 bool EngineLink::is_erased(std::uint32_t instance) const

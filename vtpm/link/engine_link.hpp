@@ -55,6 +55,8 @@ public:
     [[nodiscard]] bool is_erased(std::uint32_t instance) const;
     [[nodiscard]] std::uint64_t rolled_back() const { return rolled_back_.load(std::memory_order_relaxed); }
 
+    void report(LinkEvent event);
+
     [[nodiscard]] Status send(const ControlMessage &message, const int *fds, unsigned count);
 
 private:

@@ -67,6 +67,9 @@ public:
 
     [[nodiscard]] virtual std::shared_ptr<Waiter> waiter() = 0;
 
+    /// Something a user should learn of this instance.
+    virtual void report(const char * /*event*/, const char * /*text*/) {}
+
 protected:
     InstanceLink() = default;
     InstanceLink(const InstanceLink &) = default;

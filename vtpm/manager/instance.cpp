@@ -13,7 +13,7 @@ namespace banyan::vtpm {
 namespace {
 
 constexpr std::uint64_t kWatchdogNs = 60'000'000'000; // the link's own ends the worker
-constexpr unsigned kDeathsMax = 16;                   // in one power cycle; then it stays FAILED
+constexpr unsigned kDeathsMax = 16;                   // in one power cycle; then it is parked
 
 // TPM_ACCESS_x and TPM_LOC_STATE: in both the register that says tpmRegValidSts
 constexpr auto kRegValidAt = static_cast<std::uint32_t>(tis::Reg::kAccess);
@@ -60,6 +60,8 @@ const char *name_of(PowerState state)
         return "absent";
     case PowerState::kHeld:
         return "held";
+    case PowerState::kParked:
+        return "parked";
     }
     return "?";
 }
@@ -309,9 +311,14 @@ void Instance::worker_lost()
 {
     const Work lost = std::exchange(work_, Work::kNone);
     held_ = false;
-    if (launch_open(launch_) || state_ == PowerState::kHeld || ++deaths_ > kDeathsMax) {
+    const bool too_often = ++deaths_ > kDeathsMax;
+    if (launch_open(launch_) || state_ == PowerState::kHeld || too_often) {
         work_ = lost;
         become_failed();
+        if (too_often) {
+            state_ = PowerState::kParked;
+            link_->report("worker-parked", "died too often in this power cycle; it waits for the next power-on");
+        }
         return;
     }
     ++counters_.restarts;

@@ -22,7 +22,7 @@ namespace banyan::vtpm {
 [[nodiscard]] std::uint64_t command_cost_ns(std::uint32_t command_code);
 
 /// The numbers are those of the C ABI.
-enum class PowerState : std::uint8_t { kOff, kStarting, kReady, kStopping, kFailed, kAbsent, kHeld };
+enum class PowerState : std::uint8_t { kOff, kStarting, kReady, kStopping, kFailed, kAbsent, kHeld, kParked };
 
 /// How it powers on. kHeld: the chip stops between _TPM_Init and TPM2_Startup for one H-CRTM sequence.
 enum class PowerOn : std::uint8_t { kStartup, kHeld };
@@ -126,7 +126,10 @@ private:
     void drive_irq();
     void wait_for_worker(Guard &guard, std::uint64_t bound_ns);
     [[nodiscard]] bool launch_under_way() const { return launch_busy(launch_) || work_ == Work::kStartup; }
-    [[nodiscard]] bool powered() const { return state_ == PowerState::kReady || state_ == PowerState::kFailed; }
+    [[nodiscard]] bool powered() const
+    {
+        return state_ == PowerState::kReady || state_ == PowerState::kFailed || state_ == PowerState::kParked;
+    }
 
     const InstanceConfig config_;
     InstanceSetup setup_;

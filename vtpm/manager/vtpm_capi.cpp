@@ -103,6 +103,7 @@ static_assert(BANYAN_VTPM_HELD == static_cast<int>(banyan::vtpm::PowerState::kHe
 static_assert(BANYAN_VTPM_TIS == static_cast<int>(banyan::vtpm::InterfaceKind::kTis));
 static_assert(BANYAN_VTPM_CRB == static_cast<int>(banyan::vtpm::InterfaceKind::kCrb));
 static_assert((BANYAN_VTPM_SHA1 | BANYAN_VTPM_SHA256 | BANYAN_VTPM_SHA384) == banyan::vtpm::kAllPcrBanks);
+static_assert(BANYAN_VTPM_PARKED == static_cast<int>(banyan::vtpm::PowerState::kParked));
 static_assert(BANYAN_DRTM_DATA_MAX == banyan::vtpm::kLaunchDataMax);
 
 banyan_status to_c(banyan::vtpm::LaunchProgress progress)

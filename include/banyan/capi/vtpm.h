@@ -76,6 +76,7 @@ enum banyan_vtpm_state {
     BANYAN_VTPM_FAILED = 4, /* failure mode until the next power-on */
     BANYAN_VTPM_ABSENT = 5, /* no such instance */
     BANYAN_VTPM_HELD = 6,   /* after _TPM_Init, before TPM2_Startup: waits for one hash sequence, see power_on_held */
+    BANYAN_VTPM_PARKED = 7, /* as FAILED; its worker died too often, and is not started again until the next power-on */
 };
 
 uint32_t banyan_vtpm_abi_version(void);

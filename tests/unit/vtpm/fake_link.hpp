@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "vtpm/chip/tpm_header.hpp"
@@ -25,6 +26,7 @@ struct FakeEngine {
     std::vector<Request> requests;
     std::vector<TpmSetup> setups;
     std::vector<bool> starts; // restore or not
+    std::vector<std::string> reports;
     int stops = 0;
     int cancels = 0;
     int waits = 0;
@@ -89,6 +91,7 @@ public:
         return answer;
     }
     void cancel() override { ++engine_->cancels; }
+    void report(const char *event, const char * /*text*/) override { engine_->reports.emplace_back(event); }
     std::shared_ptr<Waiter> waiter() override { return std::make_shared<FakeWaiter>(engine_); }
 
 private:

@@ -105,9 +105,14 @@ TEST_F(AnInstance, AWorkerThatKeepsDyingIsParked)
     go();
     engine->health = Health::kDead;
     EXPECT_EQ(code(), 0x101U);
-    EXPECT_EQ(instance->state(), PowerState::kFailed);
+    EXPECT_EQ(instance->state(), PowerState::kParked);
+    EXPECT_NE(instance->json().find("\"state\":\"parked\""), std::string::npos) << instance->json();
+    EXPECT_EQ(engine->reports, std::vector<std::string>{"worker-parked"});
+    const std::size_t starts = engine->starts.size();
     go();
     EXPECT_EQ(code(), 0x101U);
+    EXPECT_EQ(engine->starts.size(), starts) << "not started again";
+    EXPECT_FALSE(instance->launch(LaunchEvent::kStart, {}));
     EXPECT_TRUE(instance->power_on());
     EXPECT_EQ(instance->state(), PowerState::kReady);
 }
