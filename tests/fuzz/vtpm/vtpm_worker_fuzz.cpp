@@ -32,6 +32,7 @@ class PageLink final : public InstanceLink {
 public:
     explicit PageLink(std::shared_ptr<Page> page) : page_(std::move(page)) {}
 
+    void set_up(const TpmSetup & /*setup*/) override {}
     banyan::Status start(bool /*restore*/) override
     {
         std::memset(static_cast<void *>(&page_->box), 0, sizeof(page_->box));
@@ -134,7 +135,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
 {
     Input input(data, size);
     auto page = std::make_shared<Page>();
-    Instance instance({0, false, 0}, std::make_unique<PageLink>(page));
+    Instance instance({}, std::make_unique<PageLink>(page));
     (void)instance.power_on();
     auto *bytes = reinterpret_cast<std::uint8_t *>(&page->box);
     Mailbox::Worker &worker = page->box.worker;

@@ -124,7 +124,9 @@ private:
             }
             const std::size_t got =
                 begin >= content_.cached.size() ? 0 : std::min(size, content_.cached.size() - begin);
-            std::memcpy(data, content_.cached.data() + std::min(begin, content_.cached.size()), got);
+            if (got > 0) {
+                std::memcpy(data, content_.cached.data() + begin, got);
+            }
             return static_cast<ssize_t>(got);
         }
 
