@@ -34,6 +34,8 @@ protected:
         ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
         X509_gmtime_adj(X509_getm_notBefore(certificate), 0);
         X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+        X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate), "OU", MBSTRING_ASC,
+                                   reinterpret_cast<const unsigned char *>("machine"), -1, -1, 0);
         X509_set_pubkey(certificate, key_);
         X509_sign(certificate, key_, EVP_sha384());
         unsigned char *der = nullptr;

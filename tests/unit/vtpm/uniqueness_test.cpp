@@ -216,7 +216,7 @@ std::vector<Bytes> life_after(const State &state, bool stirred)
 {
     const Bytes all = in_a_process([&](Bytes &out) {
         TpmLife life;
-        if (!life.begin(state.permanent, state.volatile_state) || (stirred && !life.stir())) {
+        if (!life.begin(state.permanent, state.volatile_state) || (stirred && life.stir() != 0)) {
             return false;
         }
         const auto put = [&out](const Bytes &part) {
