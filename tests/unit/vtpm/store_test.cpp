@@ -10,6 +10,8 @@
 
 #include <gtest/gtest.h>
 
+#include "vtpm/store/inspect.hpp"
+
 namespace banyan::vtpm {
 namespace {
 
@@ -161,6 +163,42 @@ TEST_F(StoreFile, EraseLeavesNoByteOfIt)
     std::ifstream file(path, std::ios::binary);
     const std::string all((std::istreambuf_iterator<char>(file)), {});
     EXPECT_EQ(all.find_first_not_of('\0'), std::string::npos);
+}
+
+TEST_F(StoreFile, IsToldFromAnOlderOneByWhoeverInspectsIt)
+{
+    using Verdict = StoreFacts::Verdict;
+    ASSERT_EQ(::mkdir((folder + "/instances").c_str(), 0700), 0);
+    ASSERT_TRUE(create_instance(folder, key, 7, blob(1)));
+    const std::string file = instance_file(folder, 7, "nvstore");
+    const auto look = [&] {
+        auto store = open_disk_file(file, O_RDWR);
+        auto generations = open_disk_file(generations_file(folder), O_RDWR);
+        return inspect_store(**store, &key, std::move(*generations));
+    };
+    const auto opened = [&] {
+        return Store::open(std::move(*open_disk_file(file, O_RDWR)), key, 7,
+                           Anchor(std::move(*open_disk_file(generations_file(folder), O_RDWR)), key, 7));
+    };
+    EXPECT_EQ(look().verdict, Verdict::kCurrent);
+    std::ifstream before(file, std::ios::binary);
+    const std::string old((std::istreambuf_iterator<char>(before)), {});
+    {
+        auto store = opened();
+        ASSERT_TRUE(store && store->commit(blob(2), true) && store->commit(blob(3), true));
+    }
+    const StoreFacts newest = look();
+    EXPECT_EQ(newest.verdict, Verdict::kCurrent);
+    EXPECT_EQ(newest.anchored, 3U);
+    EXPECT_TRUE(newest.slots[1].current && !newest.slots[0].current && newest.slots[0].established);
+    std::ofstream(file, std::ios::binary) << old;
+    EXPECT_EQ(look().verdict, Verdict::kRolledBack);
+    ASSERT_TRUE(opened()->erase());
+    std::ofstream(file, std::ios::binary) << old;
+    EXPECT_EQ(look().verdict, Verdict::kErased);
+    ASSERT_EQ(::unlink(file.c_str()), 0);
+    ASSERT_EQ(::unlink(generations_file(folder).c_str()), 0);
+    ASSERT_EQ(::rmdir((folder + "/instances").c_str()), 0);
 }
 
 TEST(InstanceFile, HasThreeDigits)
