@@ -39,13 +39,15 @@ Machine::Machine(fs::path private_folder, fs::path public_folder)
     class_ = facts.platform_class;
 }
 
-Machine Machine::make(const fs::path &folder, unsigned instances, const fs::path &manufacturer)
+Machine Machine::make(const fs::path &folder, unsigned instances, const fs::path &manufacturer,
+                      std::string_view platform_class)
 {
     PlatformOptions options;
     options.private_folder = folder / "private";
     options.public_folder = folder / "public";
     options.instances = instances;
     options.manufacturer = manufacturer;
+    options.platform_class = platform_class;
     take(new_platform(options, tool::manufacture_instance));
     return {options.private_folder, options.public_folder};
 }

@@ -49,7 +49,8 @@ public:
     Machine(std::filesystem::path private_folder, std::filesystem::path public_folder);
 
     static Machine make(const std::filesystem::path &folder, unsigned instances,
-                        const std::filesystem::path &manufacturer = {});
+                        const std::filesystem::path &manufacturer = {},
+                        std::string_view platform_class = kClassMachine);
 
     [[nodiscard]] const std::filesystem::path &private_folder() const { return private_; }
     [[nodiscard]] const std::filesystem::path &public_folder() const { return public_; }

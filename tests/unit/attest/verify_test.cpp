@@ -407,21 +407,12 @@ TEST_F(Verifier, RefusesAnEkCertificateInPlaceOfThatOfAnAttestationKey)
 TEST_F(Verifier, RefusesEveryClassButMachine)
 {
     for (const char *cls : {"test", "served"}) {
-        // The same root, an intermediate of the other class: what a manufacturer with three classes has.
-        const fs::path ca = world().folder.path() / cls / "ca";
-        fs::create_directories(ca);
-        for (const char *name : {"root.key", "root.crt"}) {
-            fs::copy_file(world().machine.private_folder() / "ca" / name, ca / name);
-        }
-        const Key root_key = take(private_key_from_pem(take(read_file(ca / "root.key", 4096))));
-        const auto root = take(Certificate::list_from_pem(take(read_file(ca / "root.crt", 1 << 16))));
-        const Key key = take(new_signing_key());
-        const Certificate intermediate = take(issue({std::string("CA of class ") + cls, cls, {}}, Role::kIntermediate,
-                                                    key.get(), {&root.front(), root_key.get()}));
-        take(write_new_file(ca / "intermediate.key", view_of(take(private_key_to_pem(key.get()))), 0600));
-        take(write_new_file(ca / "intermediate.crt", view_of(intermediate.pem()), 0600));
-
-        const Machine other = Machine::make(world().folder.path() / cls, 2, ca);
+        // The same root, an intermediate of the other class.
+        const Machine other = Machine::make(world().folder.path() / cls, 2, world().machine.private_folder() / "ca", cls);
+        const fs::path ca = other.private_folder() / "ca";
+        const Key key = take(private_key_from_pem(take(read_file(ca / "intermediate.key", 4096))));
+        const Certificate intermediate =
+            std::move(take(Certificate::list_from_pem(take(read_file(ca / "intermediate.crt", 1 << 16)))).front());
         const VmRun run = plan_run(other, world().alpha, world().slb, world().nonce);
         const EvidenceFiles files = collect(other, run);
         expect_refused(verify_vm(files, run.reference, world().machine.anchors(), owner_record(other, run)),
