@@ -408,7 +408,8 @@ TEST_F(Verifier, RefusesEveryClassButMachine)
 {
     for (const char *cls : {"test", "served"}) {
         // The same root, an intermediate of the other class.
-        const Machine other = Machine::make(world().folder.path() / cls, 2, world().machine.private_folder() / "ca", cls);
+        const Machine other =
+            Machine::make(world().folder.path() / cls, 2, world().machine.private_folder() / "ca", cls);
         const fs::path ca = other.private_folder() / "ca";
         const Key key = take(private_key_from_pem(take(read_file(ca / "intermediate.key", 4096))));
         const Certificate intermediate =
