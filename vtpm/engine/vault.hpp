@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "vtpm/engine/journal.hpp"
 #include "vtpm/store/store.hpp"
 
 namespace banyan::vtpm {
@@ -22,6 +23,7 @@ struct Checkpoint {
 
 struct Vault {
     alignas(4096) Checkpoint checkpoints[2];
+    alignas(4096) Journal journal;
     alignas(4096) std::uint8_t permanent[kPermanentMax];
     alignas(4096) std::uint8_t volatile_state[2][kVolatileMax];
 };

@@ -16,8 +16,10 @@
 #include <seccomp.h>
 
 #include "vtpm/engine/banks.hpp"
+#include "vtpm/engine/journal.hpp"
 #include "vtpm/engine/roles.hpp"
 #include "vtpm/engine/tpm_life.hpp"
+#include "vtpm/engine/trace.hpp"
 #include "vtpm/engine/vault.hpp"
 #include "vtpm/link/mailbox.hpp"
 
@@ -43,25 +45,7 @@ extern "C" void on_refused_call(int /*signal*/, siginfo_t *info, void * /*contex
     quit(kExitRefusedCall);
 }
 
-// TPM_CC of commands that leave no trace in the TPM when they come without a session.
-constexpr std::array<std::uint32_t, 10> kReaders{
-    0x0169, // TPM2_NV_ReadPublic
-    0x0173, // TPM2_ReadPublic
-    0x017a, // TPM2_GetCapability
-    0x017b, // TPM2_GetRandom: its generator is stirred after each restore
-    0x017c, // TPM2_GetTestResult
-    0x017d, // TPM2_Hash
-    0x017e, // TPM2_PCR_Read
-    0x0181, // TPM2_ReadClock
-    0x018a, // TPM2_TestParms
-    0x0146, // TPM2_StirRandom
-};
-
-bool leaves_no_trace(std::span<const std::uint8_t> command)
-{
-    return load_be16(command, 0) == kTpmStNoSessions &&
-           std::find(kReaders.begin(), kReaders.end(), load_be32(command, kTpmCodeAt)) != kReaders.end();
-}
+constexpr int kSettleMs = 2; // a journal that rests so long becomes a checkpoint
 
 class Worker {
 public:
@@ -69,7 +53,8 @@ public:
         : fds_(fds),
           box_(box),
           vault_(vault),
-          setup_(setup)
+          setup_(setup),
+          journal_(vault->journal)
     {}
 
     void boot(bool restore);
@@ -106,6 +91,8 @@ private:
     bool established_now_ = false;
     bool stirred_ = false;         // since this worker began
     std::uint64_t checkpoint_ = 0; // number of the last one written; 0: none
+    JournalWriter journal_;        // what came after it
+    bool audits_ = true;           // every command leaves a trace
     Bytes going_out_;              // a state of which parts are read
     Bytes coming_in_[2];           // permanent, volatile: parts that were written
 };
@@ -143,6 +130,7 @@ bool Worker::stir()
 {
     const std::uint32_t code = life_.stir();
     stirred_ = code == static_cast<std::uint32_t>(TpmRc::kSuccess);
+    audits_ = !stirred_ || audits_commands(life_);
     return stirred_ || code == static_cast<std::uint32_t>(TpmRc::kInitialize);
 }
 
@@ -162,7 +150,10 @@ bool Worker::restore_checkpoint()
     }
     checkpoint_ = best->number;
     const std::uint8_t *bytes = vault_->volatile_state[best->number % 2];
-    return life_.begin(committed_, {bytes, best->size}) && stir();
+    return life_.begin(committed_, {bytes, best->size}) && stir() &&
+           replay(vault_->journal, best->number, [this](std::uint8_t locality, std::span<const std::uint8_t> command) {
+               return response_code(life_.execute(locality, command)) == 0;
+           });
 }
 
 void Worker::boot(bool restore)
@@ -220,6 +211,7 @@ void Worker::wipe_checkpoints()
     for (Checkpoint &one : vault_->checkpoints) {
         reinterpret_cast<volatile std::uint64_t &>(one.number) = 0;
     }
+    journal_.clear(); // numbers begin anew
     checkpoint_ = 0;
 }
 
@@ -287,8 +279,16 @@ WorkerStatus Worker::command(std::uint8_t locality, std::span<const std::uint8_t
     if (!stirred_) {
         (void)stir(); // the client has sent TPM2_Startup, or has not yet
     }
-    if (!life_.dirty() && leaves_no_trace(bytes)) {
-        return WorkerStatus::kOk;
+    const std::uint32_t code = load_be32(bytes, kTpmCodeAt);
+    if (code == kCcSetCommandCodeAuditStatus) {
+        audits_ = true; // until the next boot asks
+    }
+    if (!life_.dirty() && !audits_ && response_code(response) == 0) {
+        const Trace trace = trace_of(bytes);
+        if (trace == Trace::kNone ||
+            (trace == Trace::kReplay && checkpoint_ != 0 && journal_.note(checkpoint_, locality, bytes))) {
+            return WorkerStatus::kOk;
+        }
     }
     if (make_durable()) {
         return WorkerStatus::kOk;
@@ -426,7 +426,11 @@ void Worker::serve()
         const std::uint32_t request = shared_load(box_->host.request);
         if (request == answered) {
             pollfd door{fds_.doorbell, POLLIN, 0};
-            (void)::poll(&door, 1, -1);
+            const bool settled = journal_.empty(checkpoint_);
+            if (::poll(&door, 1, settled ? -1 : kSettleMs) == 0) {
+                (void)make_durable(); // nobody asks: a checkpoint now makes the way back short
+                continue;
+            }
             std::uint64_t count = 0;
             (void)!::read(fds_.doorbell, &count, sizeof(count));
             continue;
