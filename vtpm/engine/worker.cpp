@@ -431,8 +431,8 @@ void Worker::serve()
                 (void)make_durable(); // nobody asks: a checkpoint now makes the way back short
                 continue;
             }
-            std::uint64_t count = 0;
-            (void)!::read(fds_.doorbell, &count, sizeof(count));
+            std::uint64_t rings[8];
+            (void)!::read(fds_.doorbell, rings, sizeof(rings));
             continue;
         }
         const auto op = static_cast<Op>(shared_load(box_->host.op));

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "vtpm/link/mailbox_host.hpp"
+#include "vtpm/link/patience.hpp"
 
 namespace banyan::vtpm {
 namespace {
@@ -27,6 +28,7 @@ namespace {
 constexpr std::uint64_t kSecond = 1'000'000'000;
 constexpr std::uint64_t kWatchdogNs = 60 * kSecond; // no TPM command takes that long; RSA keys take up to seconds
 constexpr std::uint64_t kYieldNs = 30'000;          // most commands without public-key cryptography end within
+constexpr int kYieldersMax = 32;
 constexpr std::uint64_t kHelloNs = 20 * kSecond;
 
 std::uint64_t monotonic_ns()
@@ -101,9 +103,9 @@ bool make_pair(int type, Fd &one, Fd &other)
 /// from under QEMU.
 class Life final : public Waiter {
 public:
-    static std::shared_ptr<Life> make(std::uint32_t number)
+    static std::shared_ptr<Life> make(std::uint32_t number, std::atomic<int> &yielding)
     {
-        auto life = std::shared_ptr<Life>(new (std::nothrow) Life(number));
+        auto life = std::shared_ptr<Life>(new (std::nothrow) Life(number, yielding));
         return life && life->prepare() ? life : nullptr;
     }
 
@@ -118,11 +120,12 @@ public:
 
     [[nodiscard]] std::array<int, kSpawnFds> far_ends() const
     {
-        return {memory_.get(), doorbell_.get(), bell_.get(), far_line_.get()};
+        return {memory_.get(), far_doorbell_.get(), bell_.get(), far_line_.get()};
     }
     void given_away()
     {
         memory_.reset(-1);
+        far_doorbell_.reset(-1);
         far_line_.reset(-1);
     }
 
@@ -145,7 +148,7 @@ public:
         host_.post(op, locality, bytes);
         posted_at_ = monotonic_ns();
         const std::uint64_t one = 1;
-        (void)!::write(doorbell_.get(), &one, sizeof(one));
+        (void)::send(doorbell_.get(), &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
     }
 
     [[nodiscard]] bool overdue() const { return host_.pending() && monotonic_ns() - posted_at_ > kWatchdogNs; }
@@ -167,16 +170,19 @@ public:
     {
         const std::uint64_t begun = monotonic_ns();
         const bool booting = !host_.pending();
+        const bool yields = !booting && patience_.gives_way();
         for (;;) {
+            const std::uint64_t spent = monotonic_ns() - begun;
             if (booting ? host_.ready() : !host_.pending() || host_.answered()) {
+                if (!booting) {
+                    patience_.took(yields, spent);
+                }
                 return;
             }
-            const std::uint64_t spent = monotonic_ns() - begun;
             if (spent >= bound_ns) {
                 return;
             }
-            if (!booting && spent < kYieldNs) { // give way instead of sleeping: spares a wake-up from an idle core
-                ::sched_yield();
+            if (yields && spent < kYieldNs && give_way()) {
                 continue;
             }
             pollfd fds[2] = {{bell_.get(), POLLIN, 0}, {line_.get(), 0, 0}};
@@ -196,15 +202,25 @@ public:
     }
 
 private:
-    explicit Life(std::uint32_t number) : number_(number) {}
+    /// False when so many are at it that they would only give way to each other.
+    bool give_way()
+    {
+        const bool room = yielding_.fetch_add(1, std::memory_order_relaxed) < kYieldersMax;
+        if (room) {
+            ::sched_yield();
+        }
+        yielding_.fetch_sub(1, std::memory_order_relaxed);
+        return room;
+    }
+
+    Life(std::uint32_t number, std::atomic<int> &yielding) : number_(number), yielding_(yielding) {}
 
     bool prepare()
     {
         memory_.reset(::memfd_create("banyan-vtpm-mailbox", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-        doorbell_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); // a worker that filled it must not stop QEMU
         bell_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-        if (!memory_.ok() || !doorbell_.ok() || !bell_.ok() || !make_pair(SOCK_STREAM, line_, far_line_) ||
-            ::ftruncate(memory_.get(), sizeof(Mailbox)) != 0 ||
+        if (!memory_.ok() || !make_pair(SOCK_STREAM, doorbell_, far_doorbell_) || !bell_.ok() ||
+            !make_pair(SOCK_STREAM, line_, far_line_) || ::ftruncate(memory_.get(), sizeof(Mailbox)) != 0 ||
             ::fcntl(memory_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
             return false;
         }
@@ -218,10 +234,13 @@ private:
     }
 
     const std::uint32_t number_;
+    Patience patience_;
+    std::atomic<int> &yielding_; // of the engine, which outlives its instances
     Mailbox *box_ = nullptr;
     MailboxHost host_;
     Fd memory_;
-    Fd doorbell_;
+    Fd doorbell_; // a socket: it wakes the worker where the caller is about to make room, an eventfd does not
+    Fd far_doorbell_;
     Fd bell_;
     Fd line_;
     Fd far_line_;
@@ -238,7 +257,7 @@ public:
     Status start(bool restore) override
     {
         life_ = nullptr;
-        auto life = Life::make(++lives_);
+        auto life = Life::make(++lives_, engine_.yielding());
         if (!life) {
             return fail(Errc::kNoSpace);
         }
