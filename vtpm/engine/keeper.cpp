@@ -31,7 +31,8 @@ namespace {
 
 struct Kept {
     std::unique_ptr<Store> store;
-    Errc missing = Errc::kNotFound; // why there is no store
+    std::unique_ptr<StoreFile> ready; // empty, for a store to come
+    Errc missing = Errc::kNotFound;   // why there is no store
     Vault *vault = nullptr;
     int socket = -1;
 
@@ -78,7 +79,9 @@ private:
     void from_zygote();
     void from_worker(std::uint32_t instance);
     void create(std::uint32_t instance, std::uint32_t ticket, const SignerNames &names);
-    [[nodiscard]] Result<Store> new_store(std::uint32_t instance, const Bytes &state, const SignerNames &names) const;
+    [[nodiscard]] Result<Store> new_store(std::uint32_t instance, const Bytes &state, const SignerNames &names);
+    [[nodiscard]] Result<std::unique_ptr<StoreFile>> empty_file(std::uint32_t instance) const;
+    void prepare_files();
     [[nodiscard]] bool may_make(std::uint32_t instance) const;
     void open_stores();
     /// Whether the instance has a record to go on with.
@@ -228,18 +231,50 @@ Status Keeper::usable(std::uint32_t instance)
     return {};
 }
 
-/// One that never had a state: neither file nor anchor, or a file from a making that did not come to its end.
+/// One that never had a state: no anchor, and no file or one without a record, made ahead.
 bool Keeper::may_make(std::uint32_t instance) const
 {
     const Kept &kept = kept_[instance];
     if (makes_in_.empty() || !generations_) {
         return false;
     }
-    return kept.store ? kept.store->freshness() == Freshness::kUnanchored
-                      : kept.missing != Errc::kIo && !Anchor(generations_, key_, instance).now();
+    return !kept.store && (kept.missing == Errc::kNotFound || kept.missing == Errc::kCorrupt) &&
+           !Anchor(generations_, key_, instance).now();
 }
 
-Result<Store> Keeper::new_store(std::uint32_t instance, const Bytes &state, const SignerNames &names) const
+Result<std::unique_ptr<StoreFile>> Keeper::empty_file(std::uint32_t instance) const
+{
+    const std::string path = instance_file(makes_in_, instance, "nvstore");
+    BANYAN_TRY(auto file, options_.open_file(path, O_RDWR | O_CREAT | O_TRUNC));
+    if (const Status room = Store::prepare(*file); !room) {
+        return fail(room.error());
+    }
+    if (const Status there = sync_folder_of(path); !there) {
+        return fail(there.error());
+    }
+    return file;
+}
+
+/// Files for the instances that come next, as many as there are states for: whoever gets one does not wait for a disk
+/// that looks for room. Others' files are made when they are asked for.
+void Keeper::prepare_files()
+{
+    std::size_t wanted = stock_.size();
+    for (std::uint32_t i = 0; i < kept_.size() && wanted > 0 && !makes_in_.empty(); ++i) {
+        if (!may_make(i)) {
+            continue;
+        }
+        --wanted;
+        if (!kept_[i].ready) {
+            if (auto file = empty_file(i)) {
+                kept_[i].ready = std::move(*file);
+            }
+            return; // one at a time: commits wait meanwhile
+        }
+    }
+}
+
+Result<Store> Keeper::new_store(std::uint32_t instance, const Bytes &state, const SignerNames &names)
 {
     if (makes_in_.empty()) {
         const int memory = ::memfd_create("banyan-vtpm-store", MFD_CLOEXEC);
@@ -258,22 +293,20 @@ Result<Store> Keeper::new_store(std::uint32_t instance, const Bytes &state, cons
     if (!named) {
         return fail(Errc::kIo);
     }
-    const std::string store = instance_file(makes_in_, instance, "nvstore");
-    BANYAN_TRY(auto empty, options_.open_file(store, O_RDWR | O_CREAT | O_TRUNC));
-    if (const Status there = sync_folder_of(store); !there) {
-        return fail(there.error());
+    if (!kept_[instance].ready) {
+        BANYAN_TRY(kept_[instance].ready, empty_file(instance));
     }
-    return Store::adopt_empty(std::move(empty), key_, instance, Anchor(generations_, key_, instance), state);
+    // Nothing of it is durable yet: that comes with the worker's first commit, before the instance is ready.
+    return Store::begin(std::move(kept_[instance].ready), key_, instance, Anchor(generations_, key_, instance), state);
 }
 
 /// The state leaves the stock first: whatever goes wrong after that, no other instance gets it.
 void Keeper::create(std::uint32_t instance, std::uint32_t ticket, const SignerNames &names)
 {
     auto state = stock_.take(ticket);
-    if (!state || (kept_[instance].store && !may_make(instance))) {
+    if (!state || kept_[instance].store) {
         return;
     }
-    kept_[instance].store.reset();
     auto store = new_store(instance, *state, names);
     OPENSSL_cleanse(state->data(), state->size());
     if (store) {
@@ -298,6 +331,7 @@ void Keeper::from_zygote()
         listen_to(kept.socket, message.instance);
     } else if (message.tell == KeeperTell::kStock && fds.size() == 1) {
         (void)stock_.put(message.ticket, fds[0]); // else the instance that it is for finds nothing
+        prepare_files();
     } else if (message.tell == KeeperTell::kCreate) {
         create(message.instance, message.ticket, message.names);
     } else if (message.tell == KeeperTell::kErase) {

@@ -13,8 +13,7 @@ namespace banyan::vtpm {
 namespace {
 
 /// Blocks are allocated once, so that later commits change no metadata and need no journal write.
-Status first_record(StoreFile &file, const StoreKey &key, std::uint32_t instance, std::span<const std::uint8_t> blob,
-                    StoreMac &mac)
+Status fill(StoreFile &file)
 {
     constexpr std::size_t kUsual = kBlobAt + 16 * 1024;
     const Bytes zeros(kUsual);
@@ -22,6 +21,15 @@ Status first_record(StoreFile &file, const StoreKey &key, std::uint32_t instance
         if (const Status done = write_whole(file, zeros.data(), kUsual, slot_of(slot)); !done) {
             return done;
         }
+    }
+    return {};
+}
+
+Status first_record(StoreFile &file, const StoreKey &key, std::uint32_t instance, std::span<const std::uint8_t> blob,
+                    StoreMac &mac)
+{
+    if (const Status filled = fill(file); !filled) {
+        return filled;
     }
     return write_slot(file, key, instance, 1, false, blob, mac);
 }
@@ -133,6 +141,22 @@ Result<Store> Store::adopt_empty(std::unique_ptr<StoreFile> file, const StoreKey
         return fail(done.error());
     }
     store.record_ = {1, false, Bytes(permanent_blob.begin(), permanent_blob.end()), mac};
+    return store;
+}
+
+Status Store::prepare(StoreFile &file)
+{
+    if (const Status filled = fill(file); !filled) {
+        return filled;
+    }
+    return file.sync() == 0 ? Status{} : fail(Errc::kIo);
+}
+
+Store Store::begin(std::unique_ptr<StoreFile> file, const StoreKey &key, std::uint32_t instance,
+                   std::optional<Anchor> anchor, std::span<const std::uint8_t> permanent_blob)
+{
+    Store store(std::move(file), key, instance, std::move(anchor));
+    store.record_ = {0, false, Bytes(permanent_blob.begin(), permanent_blob.end()), {}};
     return store;
 }
 

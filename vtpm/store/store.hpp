@@ -68,6 +68,13 @@ public:
                                                    std::uint32_t instance, std::optional<Anchor> anchor,
                                                    std::span<const std::uint8_t> permanent_blob);
 
+    /// Room for a store's usual records in an empty file, durable: a commit then changes no metadata of the file.
+    [[nodiscard]] static Status prepare(StoreFile &file);
+    /// Takes over a prepared file for a state that is nowhere yet: it is in memory, generation 0, until the first
+    /// commit has made one durable.
+    [[nodiscard]] static Store begin(std::unique_ptr<StoreFile> file, const StoreKey &key, std::uint32_t instance,
+                                     std::optional<Anchor> anchor, std::span<const std::uint8_t> permanent_blob);
+
     /// The current record; if the freshness is another, the newest there is.
     [[nodiscard]] const StoreRecord &record() const { return record_; }
     [[nodiscard]] Freshness freshness() const { return freshness_; }
