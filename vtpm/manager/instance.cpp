@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <utility>
 
 #include "vtpm/chip/crb_interface.hpp"
@@ -89,12 +88,13 @@ std::uint64_t command_cost_ns(std::uint32_t command_code)
     return kShortCommandNs;
 }
 
-Instance::Instance(InstanceConfig config, std::unique_ptr<InstanceLink> link)
+Instance::Instance(InstanceConfig config, std::unique_ptr<InstanceLink> link, Observer *observer)
     : config_(std::move(config)),
       setup_(config_.setup),
       link_(std::move(link)),
       interface_(make_interface(setup_)),
-      staged_(kTpmBufferSize)
+      staged_(kTpmBufferSize),
+      account_(observer)
 {}
 
 Status Instance::configure(const InstanceSetup &setup)
@@ -138,10 +138,12 @@ void Instance::write(std::uint32_t offset, unsigned width, std::uint64_t value, 
     service(now_ns);
     if (!powered()) {
         ++counters_.unpowered;
+        counters_.denied += state_ == PowerState::kOff || state_ == PowerState::kAbsent ? 1 : 0;
         return;
     }
     if (offset / kPageSize == kHardwareLocality) {
         ++counters_.locality4_writes;
+        ++counters_.denied;
     }
     const std::uint64_t before = ticket_;
     perform(interface_->write(offset, width, value), now_ns);
@@ -207,14 +209,15 @@ void Instance::service(std::int64_t now_ns)
 void Instance::respond(std::size_t size)
 {
     if (size > interface_->buffer_size()) {
-        answer_error(TpmRc::kFailure);
+        answer_code(TpmRc::kFailure);
     } else {
-        interface_->respond({staged_.data(), size});
+        give_back({staged_.data(), size});
     }
 }
 
-void Instance::drive_irq()
+void Instance::tell_host()
 {
+    account_.locality(interface_->locality());
     const bool level = powered() && interface_->irq_level();
     if (level != irq_ && config_.irq) {
         irq_ = level;
@@ -274,11 +277,11 @@ void Instance::finish_work(const Answer &answer, std::int64_t now_ns)
     case Work::kNone:
         break;
     case Work::kAbandoned:
-        interface_->respond({});
+        give_back({});
         break;
     case Work::kCommand:
         if (answer.kind == Answer::Kind::kRefused) {
-            answer_error(TpmRc::kFailure);
+            answer_code(TpmRc::kFailure);
         } else if (config_.deterministic && now_ns < visible_at_ns_) {
             held_ = true;
             work_ = Work::kCommand;
@@ -325,9 +328,9 @@ void Instance::worker_lost()
     const bool back = link_->start(true).has_value();
     established_wanted_ = established_wanted_ || lost == Work::kResetEstablished;
     if (lost == Work::kCommand) {
-        answer_error(TpmRc::kFailure);
+        answer_code(TpmRc::kFailure);
     } else if (lost == Work::kAbandoned) {
-        interface_->respond({});
+        give_back({});
     }
     if (!back) {
         become_failed();
@@ -345,9 +348,9 @@ void Instance::become_failed()
     if (was_starting) {
         interface_->power_on(false);
     } else if (lost == Work::kCommand) {
-        answer_error(TpmRc::kFailure);
+        answer_code(TpmRc::kFailure);
     } else if (lost == Work::kAbandoned) {
-        interface_->respond({});
+        give_back({});
     }
     launch_ = LaunchState::kFailed;
     interface_->hardware_release();
@@ -360,7 +363,7 @@ void Instance::perform(Wish wish, std::int64_t now_ns)
         if (held_) { // it has ended, nobody saw it
             held_ = false;
             work_ = Work::kNone;
-            interface_->respond({});
+            give_back({});
         } else if (work_ == Work::kCommand) {
             work_ = Work::kAbandoned;
             link_->cancel();
@@ -383,32 +386,42 @@ void Instance::perform(Wish wish, std::int64_t now_ns)
 void Instance::dispatch(std::int64_t now_ns)
 {
     ++ticket_;
-    ++counters_.commands;
+    account_.begin(interface_->locality(), interface_->command());
+    if (firmware_.already_done(interface_->locality(), interface_->command())) {
+        answer_code(TpmRc::kSuccess);
+        return;
+    }
     if (!command_header_ok(interface_->command())) {
         ++counters_.malformed;
-        answer_error(TpmRc::kCommandSize);
+        answer_code(TpmRc::kCommandSize);
         return;
     }
     look_after_idle_worker();
     if (state_ != PowerState::kReady) {
-        answer_error(TpmRc::kFailure);
+        answer_code(TpmRc::kFailure);
         return;
     }
     if (work_ != Work::kNone) { // a reset of tpmEstablishment is under way
-        answer_error(TpmRc::kRetry);
+        answer_code(TpmRc::kRetry);
         return;
     }
     if (!link_->post(Op::kCommand, interface_->locality(), interface_->command())) {
-        answer_error(TpmRc::kFailure);
+        answer_code(TpmRc::kFailure);
         return;
     }
     work_ = Work::kCommand;
     visible_at_ns_ = now_ns + static_cast<std::int64_t>(command_cost_ns(load_be32(interface_->command(), kTpmCodeAt)));
 }
 
-void Instance::answer_error(TpmRc why)
+void Instance::give_back(std::span<const std::uint8_t> response)
 {
-    interface_->respond(error_response(why));
+    account_.end(response);
+    interface_->respond(response);
+}
+
+void Instance::answer_code(TpmRc why)
+{
+    give_back(error_response(why));
 }
 
 void Instance::reset_established()
@@ -431,6 +444,12 @@ void Instance::startup()
     }
 }
 
+void Instance::expect_firmware()
+{
+    const Guard guard(*this);
+    firmware_.expect();
+}
+
 Status Instance::power_on(PowerOn mode)
 {
     const Guard guard(*this);
@@ -445,6 +464,8 @@ Status Instance::power_on(PowerOn mode)
     established_wanted_ = false;
     launch_ = LaunchState::kClosed;
     deaths_ = 0;
+    firmware_.power_on();
+    account_.end({});
     interface_->power_on(false);
     hold_ = mode == PowerOn::kHeld;
     link_->set_up({setup_.banks, static_cast<std::uint32_t>(interface_->buffer_size()), hold_ ? 1U : 0U});
@@ -469,6 +490,7 @@ Status Instance::power_off()
     held_ = false;
     established_wanted_ = false;
     launch_ = LaunchState::kClosed;
+    account_.end({});
     interface_->power_on(false);
     link_->stop();
     state_ = PowerState::kStopping;
@@ -511,6 +533,7 @@ Status Instance::launch(LaunchEvent event, std::span<const std::uint8_t> data)
 {
     const Guard guard(*this);
     settle();
+    firmware_.launch();
     if (!launch_open(launch_)) {
         look_after_idle_worker();
     }
@@ -603,25 +626,31 @@ std::string Instance::json()
 {
     const Guard guard(*this);
     settle();
-    std::array<char, 768> text{};
-    (void)std::snprintf(
-        text.data(), text.size(),
-        "{\"state\":\"%s\",\"interface\":\"%s\",\"banks\":%u,\"interrupts\":%s,\"launch_open\":%s,\"established\":%s,"
-        "\"locality\":%d,\"power_ons\":%llu,"
-        "\"commands\":%llu,\"in_doorbell\":%llu,\"malformed\":%llu,\"abandoned\":%llu,\"launches\":%llu,"
-        "\"restarts\":%llu,\"store_failures\":%llu,\"locality4_writes\":%llu,\"unpowered\":%llu}",
-        name_of(state_), setup_.interface == InterfaceKind::kCrb ? "crb" : "tis", unsigned{setup_.banks},
-        setup_.interrupts ? "true" : "false",
-        launch_open(launch_) && launch_ != LaunchState::kFailed ? "true" : "false",
-        interface_->established() ? "true" : "false",
-        interface_->locality() == kNoLocality ? -1 : int{interface_->locality()},
-        static_cast<unsigned long long>(counters_.power_ons), static_cast<unsigned long long>(counters_.commands),
-        static_cast<unsigned long long>(counters_.in_doorbell), static_cast<unsigned long long>(counters_.malformed),
-        static_cast<unsigned long long>(counters_.abandoned), static_cast<unsigned long long>(counters_.launches),
-        static_cast<unsigned long long>(counters_.restarts), static_cast<unsigned long long>(counters_.store_failures),
-        static_cast<unsigned long long>(counters_.locality4_writes),
-        static_cast<unsigned long long>(counters_.unpowered));
-    return text.data();
+    const auto flag = [](bool value) { return value ? "true" : "false"; };
+    std::string text = std::string("{\"state\":\"") + name_of(state_) + "\",\"interface\":\"" +
+                       (setup_.interface == InterfaceKind::kCrb ? "crb" : "tis") +
+                       "\",\"banks\":" + std::to_string(setup_.banks) + ",\"interrupts\":" + flag(setup_.interrupts) +
+                       ",\"launch_open\":" + flag(launch_open(launch_) && launch_ != LaunchState::kFailed) +
+                       ",\"established\":" + flag(interface_->established()) + ",\"locality\":" +
+                       (interface_->locality() == kNoLocality ? "-1" : std::to_string(interface_->locality()));
+    for (const auto &[name, value] : {
+             std::pair{"power_ons", counters_.power_ons},
+             std::pair{"commands", account_.commands()},
+             std::pair{"command_ns", account_.total_ns()},
+             std::pair{"longest_command_ns", account_.longest_ns()},
+             std::pair{"in_doorbell", counters_.in_doorbell},
+             std::pair{"malformed", counters_.malformed},
+             std::pair{"abandoned", counters_.abandoned},
+             std::pair{"launches", counters_.launches},
+             std::pair{"restarts", counters_.restarts},
+             std::pair{"store_failures", counters_.store_failures},
+             std::pair{"denied", counters_.denied},
+             std::pair{"locality4_writes", counters_.locality4_writes},
+             std::pair{"unpowered", counters_.unpowered},
+         }) {
+        text += std::string(",\"") + name + "\":" + std::to_string(value);
+    }
+    return text + "}";
 }
 
 } // namespace banyan::vtpm

@@ -14,7 +14,9 @@
 #include "vtpm/chip/interface.hpp"
 #include "vtpm/chip/launch_state.hpp"
 #include "vtpm/chip/pcr_banks.hpp"
+#include "vtpm/chip/startup.hpp"
 #include "vtpm/link/instance_link.hpp"
+#include "vtpm/manager/account.hpp"
 
 namespace banyan::vtpm {
 
@@ -50,7 +52,6 @@ struct InstanceConfig {
 
 struct InstanceCounters {
     std::uint64_t power_ons = 0;
-    std::uint64_t commands = 0;
     std::uint64_t in_doorbell = 0; // of them answered inside the tpmGo write
     std::uint64_t malformed = 0;   // refused by their header, the engine never saw them
     std::uint64_t abandoned = 0;
@@ -59,13 +60,15 @@ struct InstanceCounters {
     std::uint64_t store_failures = 0;
     std::uint64_t locality4_writes = 0; // by software, without effect
     std::uint64_t unpowered = 0;        // accesses while it was off
+    std::uint64_t denied = 0;           // writes without effect: to locality 4, or while it was off
 };
 
 /// One TPM: interface, power, launch, and the way to its worker. Thread safe: one lock, held for no wait. Only write()
 /// waits, without the lock; in deterministic mode also state() and launch_poll(), whose answer the guest can see.
 class Instance {
 public:
-    Instance(InstanceConfig config, std::unique_ptr<InstanceLink> link);
+    /// The observer, when there is one, outlives the instance.
+    Instance(InstanceConfig config, std::unique_ptr<InstanceLink> link, Observer *observer = nullptr);
 
     [[nodiscard]] std::uint64_t read(std::uint32_t offset, unsigned width, std::int64_t now_ns);
     void write(std::uint32_t offset, unsigned width, std::uint64_t value, std::int64_t now_ns);
@@ -73,6 +76,8 @@ public:
     /// While it is off.
     [[nodiscard]] Status configure(const InstanceSetup &setup);
     [[nodiscard]] InstanceSetup setup();
+    /// Firmware has been told of this TPM and will start it once more.
+    void expect_firmware();
     [[nodiscard]] Status power_on(PowerOn mode = PowerOn::kStartup);
     [[nodiscard]] Status power_off();
     [[nodiscard]] Status erase();
@@ -86,21 +91,21 @@ public:
 private:
     enum class Work : std::uint8_t { kNone, kCommand, kAbandoned, kLaunch, kResetEstablished, kStartup };
 
-    /// The lock. Whoever lets go of it has brought the interrupt line up to date.
+    /// The lock. Whoever lets go of it has brought interrupt line and book up to date.
     class Guard {
     public:
         explicit Guard(Instance &instance) : instance_(instance), lock_(instance.mutex_) {}
         ~Guard()
         {
             if (lock_.owns_lock()) {
-                instance_.drive_irq();
+                instance_.tell_host();
             }
         }
         Guard(const Guard &) = delete;
         Guard &operator=(const Guard &) = delete;
         void unlock()
         {
-            instance_.drive_irq();
+            instance_.tell_host();
             lock_.unlock();
         }
         void lock() { lock_.lock(); }
@@ -118,12 +123,13 @@ private:
     void become_failed();
     void perform(Wish wish, std::int64_t now_ns);
     void dispatch(std::int64_t now_ns);
-    void answer_error(TpmRc why);
+    void give_back(std::span<const std::uint8_t> response);
+    void answer_code(TpmRc why);
     void reset_established();
     void launch_event(LaunchEvent event);
     void respond(std::size_t size);
     void startup();
-    void drive_irq();
+    void tell_host();
     void wait_for_worker(Guard &guard, std::uint64_t bound_ns);
     [[nodiscard]] bool launch_under_way() const { return launch_busy(launch_) || work_ == Work::kStartup; }
     [[nodiscard]] bool powered() const
@@ -136,6 +142,7 @@ private:
     std::mutex mutex_;
     std::unique_ptr<InstanceLink> link_;
     std::unique_ptr<Interface> interface_;
+    FirmwareStartup firmware_;
     bool irq_ = false;  // as the host last heard
     bool hold_ = false; // this power-on stops before TPM2_Startup
     PowerState state_ = PowerState::kOff;
@@ -150,6 +157,7 @@ private:
     std::size_t staged_size_ = 0;
     std::vector<std::uint8_t> staged_; // response, launch data
     InstanceCounters counters_;
+    Account account_;
 };
 
 } // namespace banyan::vtpm

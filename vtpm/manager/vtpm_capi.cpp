@@ -23,15 +23,56 @@ using banyan::Errc;
 using banyan::Status;
 using banyan::vtpm::Instance;
 
+namespace {
+
+/// Hands an instance's book to the host.
+class HostObserver final : public banyan::vtpm::Observer {
+public:
+    HostObserver(const banyan_vtpm_host_ops &ops, void *opaque, std::uint32_t instance)
+        : ops_(ops),
+          opaque_(opaque),
+          instance_(instance)
+    {}
+    void command(const banyan::vtpm::CommandRecord &record) override
+    {
+        if (ops_.command != nullptr) {
+            const banyan_vtpm_command out{
+                sizeof(out),   instance_, record.locality, record.code, record.command_size, record.response_size,
+                record.result, 0,         record.ns};
+            ops_.command(opaque_, &out);
+        }
+    }
+    void locality(std::uint8_t from, std::uint8_t to) override
+    {
+        if (ops_.locality != nullptr) {
+            ops_.locality(opaque_, instance_, number(from), number(to));
+        }
+    }
+    std::int64_t host_ns() override { return ops_.host_ns != nullptr ? ops_.host_ns(opaque_) : 0; }
+
+private:
+    [[nodiscard]] static std::int32_t number(std::uint8_t locality)
+    {
+        return locality == banyan::vtpm::kNoLocality ? -1 : std::int32_t{locality};
+    }
+
+    const banyan_vtpm_host_ops ops_;
+    void *const opaque_;
+    const std::uint32_t instance_;
+};
+
+} // namespace
+
 struct banyan_vtpm {
     banyan_vtpm_config config{};
     banyan_vtpm_host_ops ops{};
     void *opaque = nullptr;
     std::unique_ptr<banyan::vtpm::EngineLink> engine;
-    std::vector<std::unique_ptr<Instance>> instances; // never changes after creation
+    std::vector<std::unique_ptr<HostObserver>> observers; // the next two never change after creation
+    std::vector<std::unique_ptr<Instance>> instances;
     banyan::vtpm::BindingTable bindings;
     std::atomic<std::uint64_t> untagged{0};  // no requester, or not from a core
-    std::atomic<std::uint64_t> unbound{0};   // a domain without an instance
+    std::atomic<std::uint64_t> unbound{0};   // a domain without an instance in that window
     std::atomic<std::uint64_t> misshapen{0}; // outside the window, or of no width
 
     [[nodiscard]] Instance *find(std::uint32_t index) const
@@ -39,13 +80,13 @@ struct banyan_vtpm {
         return index < instances.size() ? instances[index].get() : nullptr;
     }
 
-    [[nodiscard]] Instance *of_cycle(const banyan_cycle &cycle)
+    [[nodiscard]] Instance *of_cycle(const banyan_cycle &cycle, std::uint32_t window)
     {
         if (cycle.requester == 0 || cycle.from_core != 1) { // unmarked never means privileged
             untagged.fetch_add(1, std::memory_order_relaxed);
             return nullptr;
         }
-        Instance *instance = find(bindings.of_requester(cycle.requester));
+        Instance *instance = find(bindings.of_requester(cycle.requester, window));
         if (instance == nullptr) {
             unbound.fetch_add(1, std::memory_order_relaxed);
         }
@@ -169,6 +210,12 @@ char *copy_of(const std::string &text)
     return ::strdup(text.c_str());
 }
 
+// TCG ACPI Specification 1.4, table 8 and section 8
+constexpr std::uint32_t kStartMethodFifo = 6;
+constexpr std::uint32_t kStartMethodCrb = 7;
+constexpr char kHidTpm2[] = "MSFT0101";
+constexpr char kHidFifo[] = "PNP0C31"; // TCG PC Client TIS 1.3, section 9
+
 } // namespace
 
 std::uint32_t banyan_vtpm_abi_version(void) // NOLINT(modernize-redundant-void-arg): the C declaration
@@ -225,7 +272,9 @@ banyan_status banyan_vtpm_create(const banyan_vtpm_config *config, const banyan_
         if (vtpm->ops.irq != nullptr) {
             instance_config.irq = [chip = vtpm.get(), i](bool level) { chip->ops.irq(chip->opaque, i, level ? 1 : 0); };
         }
-        vtpm->instances.push_back(std::make_unique<Instance>(instance_config, vtpm->engine->instance(i)));
+        vtpm->observers.push_back(std::make_unique<HostObserver>(vtpm->ops, opaque, i));
+        vtpm->instances.push_back(
+            std::make_unique<Instance>(instance_config, vtpm->engine->instance(i), vtpm->observers.back().get()));
     }
     (void)vtpm->bindings.bind(0, 0);
     *out = vtpm.release();
@@ -237,14 +286,14 @@ void banyan_vtpm_destroy(banyan_vtpm *vtpm)
     delete vtpm;
 }
 
-banyan_status banyan_vtpm_mmio_read(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset, unsigned width,
-                                    std::uint64_t *value)
+banyan_status banyan_vtpm_window_read(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint32_t window,
+                                      std::uint64_t offset, unsigned width, std::uint64_t *value)
 {
     if (vtpm == nullptr || !usable(cycle) || value == nullptr) {
         return to_c(Errc::kBadArgument);
     }
     *value = width >= 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << (width * 8)) - 1;
-    Instance *instance = vtpm->in_window(offset, width) ? vtpm->of_cycle(*cycle) : nullptr;
+    Instance *instance = vtpm->in_window(offset, width) ? vtpm->of_cycle(*cycle, window) : nullptr;
     if (instance != nullptr) {
         *value &= instance->read(static_cast<std::uint32_t>(offset), width, cycle->vtime_ns);
         vtpm->report_events();
@@ -252,18 +301,118 @@ banyan_status banyan_vtpm_mmio_read(banyan_vtpm *vtpm, const banyan_cycle *cycle
     return BANYAN_OK;
 }
 
-banyan_status banyan_vtpm_mmio_write(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset, unsigned width,
-                                     std::uint64_t value)
+banyan_status banyan_vtpm_window_write(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint32_t window,
+                                       std::uint64_t offset, unsigned width, std::uint64_t value)
 {
     if (vtpm == nullptr || !usable(cycle)) {
         return to_c(Errc::kBadArgument);
     }
-    Instance *instance = vtpm->in_window(offset, width) ? vtpm->of_cycle(*cycle) : nullptr;
+    Instance *instance = vtpm->in_window(offset, width) ? vtpm->of_cycle(*cycle, window) : nullptr;
     if (instance != nullptr) {
         instance->write(static_cast<std::uint32_t>(offset), width, value, cycle->vtime_ns);
         vtpm->report_events();
     }
     return BANYAN_OK;
+}
+
+banyan_status banyan_vtpm_mmio_read(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset, unsigned width,
+                                    std::uint64_t *value)
+{
+    return banyan_vtpm_window_read(vtpm, cycle, 0, offset, width, value);
+}
+
+banyan_status banyan_vtpm_mmio_write(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset, unsigned width,
+                                     std::uint64_t value)
+{
+    return banyan_vtpm_window_write(vtpm, cycle, 0, offset, width, value);
+}
+
+banyan_status banyan_vtpm_add_window(banyan_vtpm *vtpm, std::uint32_t instance, std::uint64_t address,
+                                     std::uint32_t *window, char **error)
+{
+    if (vtpm == nullptr || window == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    const auto refuse = [&](Errc code, const std::string &why) {
+        if (error != nullptr) {
+            *error = copy_of(why);
+        }
+        return to_c(code);
+    };
+    if (vtpm->find(instance) == nullptr) {
+        return refuse(Errc::kNotFound, "the vTPM chip has " + std::to_string(vtpm->instances.size()) +
+                                           " instances, so no instance " + std::to_string(instance));
+    }
+    if (vtpm->find(instance)->setup().interface == banyan::vtpm::InterfaceKind::kCrb) {
+        return refuse(Errc::kUnsupported,
+                      "a CRB can be behind the first window alone: the TPM2 table names one address");
+    }
+    const auto added = vtpm->bindings.add_window(instance, address);
+    if (added) {
+        *window = *added;
+        return BANYAN_OK;
+    }
+    switch (added.error()) {
+    case Errc::kBusy:
+        return refuse(Errc::kBusy, "instance " + std::to_string(instance) + " is behind another window");
+    case Errc::kNoSpace:
+        return refuse(Errc::kNoSpace, "there is no room for another window");
+    default:
+        return refuse(added.error(), "a window lies at a page between FED60000 and FEDFB000, clear of the others");
+    }
+}
+
+banyan_status banyan_vtpm_describe(banyan_vtpm *vtpm, std::uint32_t window, banyan_vtpm_description *out)
+{
+    if (vtpm == nullptr || out == nullptr || out->size < sizeof(*out)) {
+        return to_c(Errc::kBadArgument);
+    }
+    const std::uint64_t base = vtpm->bindings.base_of(window);
+    const std::uint32_t instance = vtpm->bindings.of_domain(0, window);
+    if (base == 0 || vtpm->find(instance) == nullptr) {
+        return to_c(Errc::kNotFound);
+    }
+    const auto is_crb = [&](std::uint32_t of) {
+        return vtpm->find(of)->setup().interface == banyan::vtpm::InterfaceKind::kCrb;
+    };
+    const bool crb = is_crb(instance);
+    *out = banyan_vtpm_description{sizeof(*out),
+                                   instance,
+                                   base,
+                                   banyan::dt::kVtpmSize,
+                                   crb ? kStartMethodCrb : kStartMethodFifo,
+                                   0,
+                                   crb ? base + static_cast<std::uint32_t>(banyan::vtpm::crb::Reg::kCtrlReq) : 0,
+                                   {}};
+    // An OS takes the start method of every MSFT0101 from the one TPM2 table; a FIFO beside a CRB goes by another id.
+    const bool odd = window != 0 && is_crb(vtpm->bindings.of_domain(0, 0));
+    std::strncpy(out->hid, odd ? kHidFifo : kHidTpm2, sizeof(out->hid) - 1);
+    return BANYAN_OK;
+}
+
+banyan_status banyan_vtpm_expect_firmware(banyan_vtpm *vtpm)
+{
+    Instance *it = vtpm == nullptr ? nullptr : vtpm->find(vtpm->bindings.of_domain(0, 0));
+    if (it == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    it->expect_firmware();
+    return BANYAN_OK;
+}
+
+banyan_status banyan_vtpm_reset(banyan_vtpm *vtpm)
+{
+    if (vtpm == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    banyan_status first = BANYAN_OK;
+    for (std::uint32_t window = 0; window < banyan::vtpm::BindingTable::kWindows; ++window) {
+        if (Instance *it = vtpm->find(vtpm->bindings.of_domain(0, window)); it != nullptr) {
+            const banyan_status status = to_c(it->power_on());
+            first = first != BANYAN_OK ? first : status;
+        }
+    }
+    return first;
 }
 
 banyan_status banyan_vtpm_bind(banyan_vtpm *vtpm, std::uint32_t domain, std::uint32_t instance)
@@ -302,6 +451,9 @@ banyan_status banyan_vtpm_configure(banyan_vtpm *vtpm, std::uint32_t instance,
         (config->banks & ~banyan::vtpm::kAllPcrBanks) != 0 || config->interrupts > 1 || config->reserved != 0 ||
         config->window % banyan::vtpm::kPageSize != 0) {
         return to_c(Errc::kBadArgument);
+    }
+    if (config->interface == BANYAN_VTPM_CRB && vtpm->bindings.in_further_window(instance)) {
+        return to_c(Errc::kUnsupported);
     }
     return to_c(it->configure(to_setup(*config, vtpm->config.did_vid)));
 }
@@ -406,6 +558,20 @@ char *banyan_vtpm_json(banyan_vtpm *vtpm)
             ",\"rolled_back\":" + std::to_string(vtpm->engine->rolled_back()) + ",\"instances\":[";
     for (std::size_t i = 0; i < vtpm->instances.size(); ++i) {
         text += (i == 0 ? "" : ",") + vtpm->instances[i]->json();
+    }
+    text += "],\"windows\":[";
+    const char *separator = "";
+    for (std::uint32_t domain = 0; domain <= BANYAN_MAX_DOMAINS; ++domain) {
+        for (std::uint32_t window = 0; window < banyan::vtpm::BindingTable::kWindows; ++window) {
+            const std::uint32_t instance = vtpm->bindings.of_domain(domain, window);
+            if (instance != banyan::vtpm::BindingTable::kNone) {
+                text += std::string(separator) + "{\"domain\":" + std::to_string(domain) +
+                        ",\"window\":" + std::to_string(window) +
+                        ",\"address\":" + std::to_string(vtpm->bindings.base_of(window)) +
+                        ",\"instance\":" + std::to_string(instance) + "}";
+                separator = ",";
+            }
+        }
     }
     return copy_of(text + "]}");
 }

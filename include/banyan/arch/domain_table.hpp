@@ -19,6 +19,8 @@ inline constexpr std::uint64_t kControlBase = 0xFED5'1000; // host (domain 0) on
 inline constexpr std::uint64_t kControlSize = 0x2000;
 inline constexpr std::uint64_t kBlackHoleBase = 0xFED5'3000; // where refused accesses end
 inline constexpr std::uint64_t kBlackHoleSize = 0x1000;
+inline constexpr std::uint64_t kVtpmWindowsBase = 0xFED6'0000; // further windows of kVtpmSize each, on machines that
+inline constexpr std::uint64_t kVtpmWindowsEnd = 0xFEE0'0000;  // have them, for the host alone
 inline constexpr std::uint64_t kLapicBase = 0xFEE0'0000;
 inline constexpr std::uint64_t kLapicSize = 0x1000;
 

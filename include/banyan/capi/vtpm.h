@@ -42,6 +42,19 @@ enum banyan_vtpm_sandbox {
     BANYAN_SANDBOX_FULL = 1, /* all of them */
 };
 
+/* A command that has ended, as the host may know it: never its parameters. */
+struct banyan_vtpm_command {
+    uint32_t size; /* sizeof this struct as the callee was built */
+    uint32_t instance;
+    uint32_t locality;
+    uint32_t code;          /* TPM_CC; 0: shorter than a header */
+    uint32_t command_size;
+    uint32_t response_size; /* 0: given up, nobody saw a response */
+    uint32_t result;        /* TPM_RC of the response */
+    uint32_t reserved;
+    uint64_t ns;            /* from tpmGo to the response, host_ns */
+};
+
 struct banyan_vtpm_host_ops {
     uint32_t size; /* sizeof this struct as the caller was built */
     /* Something a user should learn: "worker-died", "syscall-refused", "store-failed", "store-rolled-back", ... May come from any thread. */
@@ -52,6 +65,10 @@ struct banyan_vtpm_host_ops {
      * thread, so the line follows a long command when somebody looks (mmio_read, instance_state).
      */
     void (*irq)(void *opaque, uint32_t instance, int level);
+    /* The next three: from any thread, with the instance locked; they must not call back. NULL: not wanted. */
+    void (*command)(void *opaque, const struct banyan_vtpm_command *command);
+    void (*locality)(void *opaque, uint32_t instance, int32_t from, int32_t to); /* -1: none is active */
+    int64_t (*host_ns)(void *opaque); /* a clock for figures alone; no answer depends on it */
 };
 
 enum banyan_vtpm_interface { BANYAN_VTPM_TIS = 0, BANYAN_VTPM_CRB = 1 };
@@ -103,6 +120,39 @@ banyan_status banyan_vtpm_parse(struct banyan_vtpm_instance_config *config, cons
 /* While the instance is off; nothing that software does changes it. BAD_STATE otherwise, UNSUPPORTED: no irq. */
 banyan_status banyan_vtpm_configure(struct banyan_vtpm *vtpm, uint32_t instance,
                                     const struct banyan_vtpm_instance_config *config);
+
+/*
+ * Further windows of domain 0, each with an instance of its own: several TPMs in one machine. address 0: the next free
+ * place; else page aligned, between the bounds of docs/spec/vtpm.md, clear of the others. *window gets its number,
+ * from 1. On failure *error, when not NULL, gets a sentence to be freed with free(). Any other domain's tag finds
+ * nothing there.
+ */
+banyan_status banyan_vtpm_add_window(struct banyan_vtpm *vtpm, uint32_t instance, uint64_t address, uint32_t *window,
+                                     char **error);
+banyan_status banyan_vtpm_window_read(struct banyan_vtpm *vtpm, const struct banyan_cycle *cycle, uint32_t window,
+                                      uint64_t offset, unsigned width, uint64_t *value);
+banyan_status banyan_vtpm_window_write(struct banyan_vtpm *vtpm, const struct banyan_cycle *cycle, uint32_t window,
+                                       uint64_t offset, unsigned width, uint64_t value);
+
+/* What firmware tables say of window `window` of domain 0. Negative: there is no such window. */
+struct banyan_vtpm_description {
+    uint32_t size; /* sizeof this struct as the caller was built */
+    uint32_t instance;
+    uint64_t base;
+    uint64_t length;
+    uint32_t start_method; /* TCG ACPI 1.4, table 8: 6 FIFO, 7 command response buffer */
+    uint32_t reserved;
+    uint64_t control_area; /* its address; 0 for FIFO */
+    char hid[12];          /* ACPI _HID */
+};
+banyan_status banyan_vtpm_describe(struct banyan_vtpm *vtpm, uint32_t window, struct banyan_vtpm_description *out);
+
+/* Firmware learns of window 0 from its tables and will send TPM2_Startup(CLEAR) before anything else: it is answered
+ * with success, since the chip has done that. */
+banyan_status banyan_vtpm_expect_firmware(struct banyan_vtpm *vtpm);
+
+/* Machine reset: begins a power cycle of every instance of domain 0. */
+banyan_status banyan_vtpm_reset(struct banyan_vtpm *vtpm);
 
 /* Begins a power cycle: off (if on), _TPM_Init, Startup(CLEAR). The state becomes READY or FAILED; ask instance_state.
  * Localities, a running command and an open hash sequence of the earlier life are gone. */

@@ -10,6 +10,8 @@
 _Static_assert(sizeof(struct banyan_cycle) == 16, "layout of a bus cycle");
 _Static_assert(sizeof(struct banyan_vtpm_config) == 48, "layout of the configuration");
 _Static_assert(sizeof(struct banyan_vtpm_instance_config) == 32, "layout of an instance's configuration");
+_Static_assert(sizeof(struct banyan_vtpm_command) == 40, "layout of a command's record");
+_Static_assert(sizeof(struct banyan_vtpm_description) == 56, "layout of a window's description");
 _Static_assert(sizeof(struct banyan_report_facts) == 240, "layout of the report's facts");
 
 static int failures;
@@ -28,16 +30,125 @@ static void on_event(void *opaque, uint32_t instance, const char *kind, const ch
     printf("event %u %s: %s\n", instance, kind, text);
 }
 
+static unsigned commands;
+static unsigned localities;
+
+static void on_command(void *opaque, const struct banyan_vtpm_command *command)
+{
+    (void)opaque;
+    ++commands;
+    CHECK(command->size == sizeof(*command) && command->instance < 2 && command->locality < 5);
+}
+
+static void on_locality(void *opaque, uint32_t instance, int32_t from, int32_t to)
+{
+    (void)opaque;
+    ++localities;
+    CHECK(instance < 2 && from != to && from >= -1 && from < 5 && to >= -1 && to < 5);
+}
+
+static int64_t host_ns(void *opaque)
+{
+    struct timespec now;
+
+    (void)opaque;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 static void pause_a_little(void)
 {
     const struct timespec some = {0, 200000};
     nanosleep(&some, NULL);
 }
 
+/* Instance 1 behind a window of the host's: a TPM of its own there, for the host's tag alone. */
+static void check_windows(struct banyan_vtpm *vtpm)
+{
+    const struct banyan_cycle host = {.size = sizeof(host), .requester = 1, .from_core = 1};
+    const struct banyan_cycle domain = {.size = sizeof(domain), .requester = 2, .from_core = 1};
+    const struct banyan_cycle device = {.size = sizeof(device), .requester = 1};
+    struct banyan_vtpm_description d = {.size = sizeof(d)};
+    uint32_t window = 0;
+    uint64_t value = 0;
+    char *error = NULL;
+
+    CHECK(banyan_vtpm_add_window(NULL, 1, 0, &window, NULL) < 0);
+    CHECK(banyan_vtpm_add_window(vtpm, 1, 0, NULL, NULL) < 0);
+    CHECK(banyan_vtpm_add_window(vtpm, 2, 0, &window, &error) < 0 && error != NULL);
+    free(error);
+    CHECK(banyan_vtpm_describe(vtpm, 1, &d) < 0);
+    CHECK(banyan_vtpm_add_window(vtpm, 1, 0, &window, NULL) == 0 && window == 1);
+    CHECK(banyan_vtpm_add_window(vtpm, 1, 0, &window, NULL) < 0);
+
+    CHECK(banyan_vtpm_describe(vtpm, 0, &d) == 0 && d.instance == 0 && d.base == 0xfed40000u && d.length == 0x5000u);
+    CHECK(banyan_vtpm_describe(vtpm, 1, &d) == 0 && d.instance == 1 && d.base == 0xfed60000u && d.length == 0x5000u);
+    CHECK(d.start_method == 6 && d.control_area == 0 && strcmp(d.hid, "MSFT0101") == 0);
+    CHECK(banyan_vtpm_describe(vtpm, 2, &d) < 0);
+    CHECK(banyan_vtpm_describe(vtpm, UINT32_MAX, &d) < 0);
+    d.size = 8;
+    CHECK(banyan_vtpm_describe(vtpm, 0, &d) < 0);
+
+    CHECK(banyan_vtpm_expect_firmware(NULL) < 0);
+    CHECK(banyan_vtpm_expect_firmware(vtpm) == 0);
+    CHECK(banyan_vtpm_reset(NULL) < 0);
+    CHECK(banyan_vtpm_reset(vtpm) == 0);
+    for (uint32_t i = 0; i < 2; ++i) {
+        while (banyan_vtpm_instance_state(vtpm, i) == BANYAN_VTPM_STARTING) {
+            pause_a_little();
+        }
+        CHECK(banyan_vtpm_instance_state(vtpm, i) == BANYAN_VTPM_READY);
+    }
+
+    CHECK(banyan_vtpm_window_read(vtpm, &host, 1, 0xf00, 4, &value) == 0 && value == 0x00011014u);
+    CHECK(banyan_vtpm_window_read(vtpm, &domain, 1, 0xf00, 4, &value) == 0 && value == 0xffffffffu);
+    CHECK(banyan_vtpm_window_read(vtpm, &device, 1, 0xf00, 4, &value) == 0 && value == 0xffffffffu);
+    CHECK(banyan_vtpm_window_read(vtpm, &host, 2, 0xf00, 4, &value) == 0 && value == 0xffffffffu);
+    CHECK(banyan_vtpm_window_read(vtpm, &host, UINT32_MAX, 0xf00, 4, &value) == 0 && value == 0xffffffffu);
+    CHECK(banyan_vtpm_window_write(vtpm, &host, UINT32_MAX, 0, 1, 2) == 0);
+    CHECK(banyan_vtpm_window_write(vtpm, NULL, 1, 0, 1, 2) < 0);
+
+    CHECK(banyan_vtpm_window_write(vtpm, &host, 1, 0, 1, 2) == 0); /* requestUse: active there, not in the first */
+    CHECK(banyan_vtpm_window_read(vtpm, &host, 1, 0, 1, &value) == 0 && (value & 0x20) != 0);
+    CHECK(banyan_vtpm_window_read(vtpm, &host, 0, 0, 1, &value) == 0 && (value & 0x20) == 0);
+    CHECK(banyan_vtpm_bind(vtpm, 1, 1) < 0); /* no domain gets it */
+    CHECK(banyan_vtpm_window_write(vtpm, &host, 1, 0x18, 1, 0x40) == 0);
+    for (unsigned i = 0; i < 12; ++i) {
+        static const uint8_t get_random[12] = {0x80, 0x01, 0, 0, 0, 12, 0, 0, 1, 0x7b, 0, 8};
+        CHECK(banyan_vtpm_window_write(vtpm, &host, 1, 0x24, 1, get_random[i]) == 0);
+    }
+    CHECK(banyan_vtpm_window_write(vtpm, &host, 1, 0x18, 1, 0x20) == 0);
+    do {
+        pause_a_little();
+        CHECK(banyan_vtpm_window_read(vtpm, &host, 1, 0x18, 1, &value) == 0);
+    } while ((value & 0x10) == 0);
+}
+
+/* One TPM2 table describes the first window; what stands beside a command response buffer goes by another name. */
+static void check_descriptions(struct banyan_vtpm *vtpm)
+{
+    struct banyan_vtpm_instance_config crb = {.size = sizeof(crb), .interface = BANYAN_VTPM_CRB};
+    struct banyan_vtpm_description d = {.size = sizeof(d)};
+
+    for (uint32_t i = 0; i < 2; ++i) {
+        CHECK(banyan_vtpm_power_off(vtpm, i) == 0);
+        while (banyan_vtpm_instance_state(vtpm, i) == BANYAN_VTPM_STOPPING) {
+            pause_a_little();
+        }
+    }
+    CHECK(banyan_vtpm_configure(vtpm, 1, &crb) < 0); /* it is behind a further window */
+    CHECK(banyan_vtpm_configure(vtpm, 0, &crb) == 0);
+    CHECK(banyan_vtpm_describe(vtpm, 0, &d) == 0 && d.start_method == 7 && d.control_area == 0xfed40040u);
+    CHECK(strcmp(d.hid, "MSFT0101") == 0);
+    CHECK(banyan_vtpm_describe(vtpm, 1, &d) == 0 && d.start_method == 6 && d.control_area == 0);
+    CHECK(strcmp(d.hid, "PNP0C31") == 0);
+}
+
 int main(int argc, char **argv)
 {
     struct banyan_vtpm_config config = {.size = sizeof(config), .instances = 2, .sync_bound_ns = 1000000};
-    const struct banyan_vtpm_host_ops ops = {.size = sizeof(ops), .event = on_event};
+    const struct banyan_vtpm_host_ops ops = {
+        .size = sizeof(ops), .event = on_event, .command = on_command, .locality = on_locality, .host_ns = host_ns};
     const struct banyan_cycle core = {.size = sizeof(core), .requester = 1, .from_core = 1};
     struct banyan_cycle bad_cycle = core;
     struct banyan_vtpm_instance_config choice = {.size = sizeof(choice)};
@@ -133,10 +244,14 @@ int main(int argc, char **argv)
     }
     CHECK(status == 0 && size > 200 && size <= BANYAN_REPORT_MAX);
 
+    check_windows(vtpm);
+    CHECK(commands > 0 && localities > 0);
+
     char *json = banyan_vtpm_json(vtpm);
     CHECK(json != NULL && json[0] == '{');
     puts(json);
     free(json);
+    check_descriptions(vtpm);
     banyan_vtpm_destroy(vtpm);
     if (failures == 0) {
         puts("vtpm_c11_test: all checks hold");
