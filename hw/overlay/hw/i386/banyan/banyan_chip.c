@@ -451,7 +451,7 @@ static void chip_reset(void *opaque)
         banyan_cpu_machine_reset(X86_CPU(cs));
     }
     if (chip->vtpm) {
-        banyan_vtpm_power_on(chip->vtpm, 0);
+        banyan_vtpm_reset(chip->vtpm);
     }
 }
 

@@ -27,6 +27,14 @@
 /* Above whatever registers of the chip set can move: RCRB, ECAM, LAPIC. */
 #define BANYAN_PINNED 0x2000
 
+/* A window of the host's: memory region and number (0: the one that every
+ * domain has). */
+typedef struct BanyanVtpmWindow {
+    MemoryRegion region;
+    struct banyan_vtpm *vtpm;
+    uint32_t number;
+} BanyanVtpmWindow;
+
 typedef struct BanyanChip {
     struct banyan_domains *domains;
     struct banyan_launch *launch;
@@ -35,6 +43,8 @@ typedef struct BanyanChip {
     uint64_t hash_rate;
     bool serial_launch;
     bool dma_filtered;
+    OnOffAuto acpi;     /* whether firmware tables show the vTPM */
+    GArray *acpi_log;   /* where firmware logs, once there are tables */
 } BanyanChip;
 
 /* The machine's chip; made at the first call. BQL. */
@@ -53,6 +63,9 @@ uint64_t banyan_ram_offset(uint64_t hpa);
 X86CPU *banyan_core(uint32_t core);
 /* Drops what a core knows of domains, at machine reset. */
 void banyan_cpu_machine_reset(X86CPU *cpu);
+
+/* Puts window number of the chip's vTPM into the memory map. BQL. */
+void banyan_vtpm_map(BanyanVtpmWindow *window, Object *owner, uint32_t number);
 
 /* events of X86DomainState */
 enum {

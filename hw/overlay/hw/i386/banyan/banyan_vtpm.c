@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/resource.h>
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
@@ -24,7 +25,7 @@ struct BanyanVtpmState {
     DeviceState parent_obj;
 
     BanyanChip *chip; /* NULL until realized */
-    MemoryRegion window;
+    BanyanVtpmWindow window;
     Error *blocker;
     char *engine;
     char *platform;
@@ -36,39 +37,96 @@ struct BanyanVtpmState {
     char *banks;
     char *rollback;
     char *require_sandbox;
+    OnOffAuto acpi;
 };
 
+/*
+ * How long the big lock is held for one access: a trace point. A thread that
+ * the host's scheduler took off its core meanwhile says so; that is no time of
+ * ours.
+ */
+typedef struct HeldLock {
+    int64_t since;
+    long preemptions;
+} HeldLock;
+
+static long preemptions(void)
+{
+    struct rusage usage;
+
+    return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nivcsw;
+}
+
+static HeldLock held_from_here(void)
+{
+    HeldLock held = { 0 };
+
+    if (trace_event_get_state_backends(TRACE_BANYAN_VTPM_BQL)) {
+        held.preemptions = preemptions();
+        held.since = get_clock();
+    }
+    return held;
+}
+
+static void held_to_here(HeldLock held)
+{
+    if (held.since) {
+        int64_t ns = get_clock() - held.since;
+
+        trace_banyan_vtpm_bql(ns, preemptions() - held.preemptions);
+    }
+}
+
+/*
+ * The library is never called under the big lock by a core: a doorbell may wait
+ * for the engine, and any access for another core of the same instance. Under
+ * icount one thread runs all cores, so a read finds nobody to wait for.
+ */
 static MemTxResult vtpm_read(void *opaque, hwaddr addr, uint64_t *data,
                              unsigned size, MemTxAttrs attrs)
 {
-    BanyanVtpmState *s = opaque;
+    BanyanVtpmWindow *w = opaque;
+    HeldLock held = held_from_here();
     const struct banyan_cycle cycle = banyan_cycle_of(attrs);
-    banyan_status rc = banyan_vtpm_mmio_read(s->chip->vtpm, &cycle, addr, size,
-                                             data);
+    bool unlocked = cycle.from_core && !icount_enabled();
+    banyan_status rc;
 
+    if (unlocked) {
+        held_to_here(held);
+        bql_unlock();
+    }
+    rc = banyan_vtpm_window_read(w->vtpm, &cycle, w->number, addr, size, data);
+    if (unlocked) {
+        bql_lock();
+        held = held_from_here();
+    }
     if (rc) {
         *data = ~0ULL;
     }
-    trace_banyan_vtpm_read(cycle.requester, addr, size, *data, rc);
+    trace_banyan_vtpm_read(w->number, cycle.requester, addr, size, *data, rc);
+    held_to_here(held);
     return MEMTX_OK;
 }
 
 static MemTxResult vtpm_write(void *opaque, hwaddr addr, uint64_t data,
                               unsigned size, MemTxAttrs attrs)
 {
-    BanyanVtpmState *s = opaque;
+    BanyanVtpmWindow *w = opaque;
+    HeldLock held = held_from_here();
     const struct banyan_cycle cycle = banyan_cycle_of(attrs);
     banyan_status rc;
 
-    /* A doorbell may wait for the engine: never under the big lock. */
     if (cycle.from_core) {
+        held_to_here(held);
         bql_unlock();
     }
-    rc = banyan_vtpm_mmio_write(s->chip->vtpm, &cycle, addr, size, data);
+    rc = banyan_vtpm_window_write(w->vtpm, &cycle, w->number, addr, size, data);
     if (cycle.from_core) {
         bql_lock();
+        held = held_from_here();
     }
-    trace_banyan_vtpm_write(cycle.requester, addr, size, data, rc);
+    trace_banyan_vtpm_write(w->number, cycle.requester, addr, size, data, rc);
+    held_to_here(held);
     return MEMTX_OK;
 }
 
@@ -80,6 +138,23 @@ static const MemoryRegionOps vtpm_ops = {
     .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
 };
 
+void banyan_vtpm_map(BanyanVtpmWindow *window, Object *owner, uint32_t number)
+{
+    struct banyan_vtpm_description d = { .size = sizeof(d) };
+    banyan_status rc;
+
+    window->vtpm = banyan_chip()->vtpm;
+    window->number = number;
+    rc = banyan_vtpm_describe(window->vtpm, number, &d);
+    assert(rc == BANYAN_OK);
+    memory_region_init_io(&window->region, owner, &vtpm_ops, window,
+                          "banyan-vtpm", d.length);
+    /* One window serves many cores at once; instances have their own locks. */
+    window->region.disable_reentrancy_guard = true;
+    memory_region_add_subregion_overlap(get_system_memory(), d.base,
+                                        &window->region, BANYAN_PINNED);
+}
+
 static void vtpm_event(void *opaque, uint32_t instance, const char *kind,
                        const char *text)
 {
@@ -87,11 +162,32 @@ static void vtpm_event(void *opaque, uint32_t instance, const char *kind,
     warn_report("vTPM instance %" PRIu32 ": %s: %s", instance, kind, text);
 }
 
+static void vtpm_command(void *opaque, const struct banyan_vtpm_command *c)
+{
+    trace_banyan_vtpm_command(c->instance, c->locality, c->code,
+                              c->command_size, c->response_size, c->result,
+                              c->ns);
+}
+
+static void vtpm_locality(void *opaque, uint32_t instance, int32_t from,
+                          int32_t to)
+{
+    trace_banyan_vtpm_locality(instance, from, to);
+}
+
+static int64_t vtpm_host_ns(void *opaque)
+{
+    return get_clock();
+}
+
 static void vtpm_realize(DeviceState *dev, Error **errp)
 {
     static const struct banyan_vtpm_host_ops ops = {
         .size = sizeof(ops),
         .event = vtpm_event,
+        .command = vtpm_command,
+        .locality = vtpm_locality,
+        .host_ns = vtpm_host_ns,
     };
     BanyanVtpmState *s = BANYAN_VTPM(dev);
     struct banyan_vtpm_config config;
@@ -161,20 +257,15 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
     if (!banyan_chip_make_launch(errp)) {
         return;
     }
-    memory_region_init_io(&s->window, OBJECT(s), &vtpm_ops, s, TYPE_BANYAN_VTPM,
-                          BANYAN_VTPM_WINDOW_SIZE);
-    /* One window serves many cores at once; instances have their own locks. */
-    s->window.disable_reentrancy_guard = true;
-    memory_region_add_subregion_overlap(get_system_memory(), BANYAN_VTPM_BASE,
-                                        &s->window,
-                                        BANYAN_PINNED);
+    s->chip->acpi = s->acpi;
+    banyan_vtpm_map(&s->window, OBJECT(s), 0);
 }
 
 static void vtpm_unrealize(DeviceState *dev)
 {
     BanyanVtpmState *s = BANYAN_VTPM(dev);
 
-    memory_region_del_subregion(get_system_memory(), &s->window);
+    memory_region_del_subregion(get_system_memory(), &s->window.region);
     banyan_vtpm_destroy(s->chip->vtpm);
     s->chip->vtpm = NULL;
 }
@@ -201,6 +292,7 @@ static const Property vtpm_properties[] = {
     DEFINE_PROP_STRING("banks", BanyanVtpmState, banks),
     DEFINE_PROP_STRING("rollback", BanyanVtpmState, rollback),
     DEFINE_PROP_STRING("require-sandbox", BanyanVtpmState, require_sandbox),
+    DEFINE_PROP_ON_OFF_AUTO("acpi", BanyanVtpmState, acpi, ON_OFF_AUTO_AUTO),
 };
 
 static void vtpm_class_init(ObjectClass *klass, void *data)
@@ -236,6 +328,8 @@ static void vtpm_class_init(ObjectClass *klass, void *data)
         "an older state file is refused (strict, the default) or reported");
     object_class_property_set_description(klass, "require-sandbox",
         "full: no start where the host lacks Landlock or namespaces");
+    object_class_property_set_description(klass, "acpi",
+        "show the vTPM to firmware and OS; auto: unless there are domains");
 }
 
 static const TypeInfo banyan_vtpm_types[] = {

@@ -7,6 +7,7 @@
 #define HW_I386_BANYAN_H
 
 #include "cpu.h"
+#include "hw/acpi/bios-linker-loader.h"
 
 /* There is a domain table: second stage, filters and tags are in force. */
 extern bool banyan_enabled;
@@ -49,6 +50,13 @@ void banyan_cpu_event(X86CPU *cpu);
 void banyan_cpu_shutdown(CPUX86State *env, uintptr_t retaddr);
 /* A SIPI was taken. BQL. */
 void banyan_cpu_sipi(CPUX86State *env);
+
+/*
+ * Firmware tables of the vTPM, if there is one and it is to be seen: appended
+ * to tables, each with its entry in offsets.
+ */
+void banyan_acpi_tables(GArray *offsets, GArray *tables, BIOSLinker *linker,
+                        const char *oem_id, const char *oem_table_id);
 
 /* An interrupt from domain (0: the host) was refused somewhere. */
 void banyan_deny_interrupt(unsigned domain);
