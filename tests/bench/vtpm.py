@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The vTPM's bench: a file for each family of figures."""
 
+import vtpm_guest
 import vtpm_host
 
 NEEDS_STOCK_QEMU = False
@@ -10,4 +11,4 @@ class Setting(vtpm_host.HostSetting):
     pass
 
 
-FIGURES = {**vtpm_host.FIGURES}
+FIGURES = {**vtpm_guest.FIGURES, **vtpm_host.FIGURES}
