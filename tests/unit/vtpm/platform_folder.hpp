@@ -37,6 +37,8 @@ protected:
         X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate), "OU", MBSTRING_ASC,
                                    reinterpret_cast<const unsigned char *>("machine"), -1, -1, 0);
         X509_set_pubkey(certificate, key_);
+        X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate), "OU", MBSTRING_ASC,
+                                   reinterpret_cast<const unsigned char *>("machine"), -1, -1, 0);
         X509_sign(certificate, key_, EVP_sha384());
         unsigned char *der = nullptr;
         const int size = i2d_X509(certificate, &der);
