@@ -186,6 +186,18 @@ constexpr std::array kRows{
         [](CborWriter &w, const Report &report) { w.put_bytes(report.nonce); }},
 };
 
+/// There when the TPM was ever brought back from a snapshot, and then with its name in `insecure`.
+constexpr Row kRestores{"restores",
+                        [](CborReader &r, Report &report) -> Expected<void> {
+                            ATTEST_TRY(report.restores, r.read_unsigned());
+                            if (report.restores == 0) {
+                                return problem("0, expected at least 1");
+                            }
+                            return {};
+                        },
+                        [](CborWriter &w, const Report &report) { w.put_unsigned(report.restores); }};
+constexpr const char *kRestored = "restored";
+
 Bytes sig_structure(View protected_header, View payload)
 {
     CborWriter writer;
@@ -224,10 +236,14 @@ Expected<void> check_protected_header(View header)
 Bytes encode_report(const Report &report)
 {
     CborWriter writer;
-    writer.put_map(kRows.size());
-    for (const Row &row : kRows) {
+    writer.put_map(kRows.size() + (report.restores != 0 ? 1 : 0));
+    const auto write = [&](const Row &row) {
         writer.put_text(row.key);
         row.write(writer, report);
+    };
+    std::ranges::for_each(kRows, write);
+    if (report.restores != 0) {
+        write(kRestores);
     }
     return writer.bytes();
 }
@@ -240,7 +256,8 @@ Expected<Report> parse_report(View payload)
     std::set<std::string_view> seen;
     for (std::uint64_t i = 0; i < pairs; ++i) {
         ATTEST_TRY(const std::string_view key, reader.read_text());
-        const auto row = std::ranges::find_if(kRows, [&](const Row &candidate) { return key == candidate.key; });
+        const auto *row = std::ranges::find_if(kRows, [&](const Row &candidate) { return key == candidate.key; });
+        row = key == kRestores.key ? &kRestores : row;
         if (row == kRows.end()) {
             return problem("unknown key " + in_quotes(key));
         }
@@ -258,6 +275,9 @@ Expected<Report> parse_report(View payload)
     }
     if (!reader.at_end()) {
         return problem("bytes after the end of the map");
+    }
+    if ((report.restores != 0) != (std::ranges::find(report.insecure, kRestored) != report.insecure.end())) {
+        return problem("key \"restores\" without insecure:restored, or the other way round");
     }
     return report;
 }

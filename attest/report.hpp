@@ -28,6 +28,7 @@ struct Report {
     Bytes ek; // TPM names
     Bytes iak;
     Bytes nonce;
+    std::uint64_t restores = 0; // optional: snapshots that the TPM was brought back from; never 0 when it is there
 
     friend bool operator==(const Report &, const Report &) = default;
 };

@@ -228,6 +228,13 @@ private:
         return {};
     }
 
+    static std::string restored_text(const std::string &name, const Report &statement)
+    {
+        return name == "restored" ? " (its TPM was brought back from a snapshot " + std::to_string(statement.restores) +
+                                        (statement.restores == 1 ? " time)" : " times)")
+                                  : "";
+    }
+
     /// What report and receipt have in common.
     Expected<void> check_statement(const std::string &path, const Sign1 &message, const Report &statement,
                                    ReportKind kind)
@@ -258,7 +265,7 @@ private:
         ATTEST_CHECK(must_equal(of_file + "ek", statement.ek, ek_name_, "name of the key in ek.crt"));
         for (const std::string &name : statement.insecure) {
             if (std::ranges::find(reference_.accept_insecure, name) == reference_.accept_insecure.end()) {
-                return problem(of_file + "the platform certifies insecure:" + name +
+                return problem(of_file + "the platform certifies insecure:" + name + restored_text(name, statement) +
                                ", which was not accepted (--accept insecure:" + name + ")");
             }
         }
@@ -275,6 +282,7 @@ private:
         const std::string path = file("report.cose");
         ATTEST_CHECK(must_equal(file("nonce"), evidence_.nonce, owner_.nonce,
                                 own("nonce") + ": anything else is evidence of another time or of another VM"));
+        verdict_.restores = report_.restores;
         ATTEST_CHECK(check_statement(path, report_message_, report_, ReportKind::kDomain));
         ATTEST_CHECK(must_equal(path + ": start", report_.start, receipt_.start,
                                 "the receipt's: the domain was sealed again since"));

@@ -32,10 +32,11 @@ struct Verdict {
     std::uint32_t domain = 0;
     std::string kernel;
     bool attested = false;
-    Link broken = Link::kNone; // the first broken link
-    std::string reason;        // one sentence; empty if attested
-    Table pcrs;                // as quoted; empty if it did not come that far
-    Table expected;            // as predicted
+    Link broken = Link::kNone;  // the first broken link
+    std::string reason;         // one sentence; empty if attested
+    Table pcrs;                 // as quoted; empty if it did not come that far
+    Table expected;             // as predicted
+    std::uint64_t restores = 0; // snapshots that its TPM was brought back from, as the report says
 };
 
 Verdict verify_vm(const EvidenceFiles &evidence, const VmReference &reference, const TrustAnchors &anchors,

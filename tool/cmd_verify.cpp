@@ -120,6 +120,9 @@ nlohmann::json to_json(const std::vector<attest::Verdict> &verdicts)
                        {"reason", one.reason},
                        {"pcrs", table(one.pcrs)},
                        {"expected", table(one.expected)}});
+        if (one.restores != 0) {
+            vms.back()["restores"] = one.restores;
+        }
     }
     return {{"schema", 1}, {"verdict", exit_of(verdicts) == Exit::kOk ? "attested" : "refused"}, {"vms", vms}};
 }
@@ -156,6 +159,9 @@ std::string to_table(const std::vector<attest::Verdict> &verdicts)
     for (const attest::Verdict &one : verdicts) {
         if (!one.attested) {
             text += fmt::format("{}: {}\n", one.name, one.reason);
+        } else if (one.restores != 0) {
+            text += fmt::format("{}: accepted with a TPM that was brought back from a snapshot, {} in all\n", one.name,
+                                one.restores);
         }
     }
     return text;

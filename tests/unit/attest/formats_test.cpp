@@ -62,6 +62,25 @@ TEST(ReportPayload, ComesBackAsItWas)
     EXPECT_EQ(take(parse_report(encode_report(largest))), largest);
 }
 
+TEST(ReportPayload, MaySayHowOftenItsTpmWasBroughtBack)
+{
+    Report report = some_report();
+    report.restores = 300;
+    report.insecure.emplace_back("restored");
+    EXPECT_EQ(take(parse_report(encode_report(report))), report);
+    report.insecure.pop_back();
+    expect_problem(parse_report(encode_report(report)), "without insecure:restored");
+    report.restores = 0;
+    report.insecure.emplace_back("restored");
+    expect_problem(parse_report(encode_report(report)), "without insecure:restored");
+    Bytes zero = encode_report(some_report());
+    ASSERT_EQ(zero[0], 0xb0); // a map of 16
+    zero[0] = 0xb1;
+    const Bytes key = CborWriter().put_text("restores").put_unsigned(0).bytes();
+    zero.insert(zero.end(), key.begin(), key.end());
+    expect_problem(parse_report(zero), "\"restores\": 0, expected at least 1");
+}
+
 TEST(ReportPayload, TakesKeysInAnyOrderButEachOnce)
 {
     // The map's pairs one by one, to be put together in other ways.

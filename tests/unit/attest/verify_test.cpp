@@ -522,6 +522,20 @@ TEST_F(Verifier, RefusesAWeakenedProtectionUnlessItIsAcceptedByName)
     EXPECT_TRUE(verdict.attested) << verdict.reason;
 }
 
+TEST_F(Verifier, RefusesATpmThatWasBroughtBackUnlessThatIsAcceptedAndShowsIt)
+{
+    VmRun run = good_run();
+    run.report.insecure = {"restored"};
+    run.report.restores = 3;
+    run.receipt.insecure = run.report.insecure;
+    run.receipt.restores = 3;
+    expect_refused(judge(run), Link::kReceipt, {"insecure:restored", "from a snapshot 3 times", "--accept"});
+    run.reference.accept_insecure = {"restored"};
+    const Verdict verdict = judge(run);
+    EXPECT_TRUE(verdict.attested) << verdict.reason;
+    EXPECT_EQ(verdict.restores, 3U);
+}
+
 // ---- freshness
 
 TEST_F(Verifier, RefusesTheEvidenceOfAnEarlierRun)
