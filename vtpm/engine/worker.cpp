@@ -235,9 +235,10 @@ bool Worker::write_checkpoint(std::uint64_t generation)
 /// Checkpoint, and commit if the permanent state changed. Afterwards a killed worker comes back here.
 bool Worker::make_durable()
 {
-    // libtpms stores at each _TPM_Init; after a restore that is what is durable already, and costs no flush.
-    const bool changed =
-        (life_.dirty() && life_.permanent() != committed_) || rebuilt_ || established_now_ != established_;
+    // libtpms stores at each _TPM_Init; after a restore that is what is durable already, and costs no flush. Generation
+    // 0: nothing is durable yet.
+    const bool changed = generation_ == 0 || (life_.dirty() && life_.permanent() != committed_) || rebuilt_ ||
+                         established_now_ != established_;
     if (!write_checkpoint(changed ? generation_ + 1 : generation_)) {
         wipe_checkpoints(); // without the newest, none: an older one would undo what was answered
     }
