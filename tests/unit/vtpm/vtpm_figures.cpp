@@ -71,6 +71,16 @@ long private_kb(pid_t pid)
     return total;
 }
 
+/// There are two machines: the newer one's zygote is the last.
+pid_t newest_worker_of(const std::vector<pid_t> &zygotes)
+{
+    pid_t worker = -1;
+    for (const pid_t child : zygotes.empty() ? std::vector<pid_t>{} : children_of(zygotes.back())) {
+        worker = name_of_process(child) == "vtpm-worker" ? child : worker;
+    }
+    return worker;
+}
+
 /// From the kill of an idle worker to the response of the next command that is executed.
 void comebacks(int rounds)
 {
@@ -81,7 +91,7 @@ void comebacks(int rounds)
         if (i % 15 == 0) { // more deaths in one power cycle would park it
             (void)machine.power(0);
         }
-        const pid_t worker = children_of(children_of(::getpid()).back()).back();
+        const pid_t worker = newest_worker_of(children_of(::getpid()));
         const std::string restarted = "\"restarts\":" + std::to_string(i + 1);
         if (worker <= 1) {
             std::fprintf(stderr, "no worker to end\n");
