@@ -19,10 +19,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     const std::vector<std::uint8_t> command(12, 0x55);
     std::size_t at = 0;
     const auto next = [&] { return at < size ? data[at++] : std::uint8_t{0}; };
+    auto op = Op::kCommand;
     while (at < size) {
         const std::uint8_t what = next();
         if (!host.pending()) {
-            host.post(static_cast<Op>(1 + what % 5), 4, {command.data(), what % 13U});
+            op = static_cast<Op>(1 + what % 9);
+            host.post(op, 4, {command.data(), what % 13U});
         }
         // The worker may write anywhere in the page.
         auto *page = reinterpret_cast<std::uint8_t *>(&box);
@@ -51,6 +53,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
         }
         const auto answer = host.collect(into);
         if (answer && answer->kind == Answer::Kind::kOk && answer->size != 0 &&
+            !(op == Op::kReadState && answer->size >= sizeof(std::uint32_t)) &&
             !response_header_ok({into.data(), answer->size})) {
             std::abort();
         }
