@@ -72,7 +72,10 @@ static void check_windows(struct banyan_vtpm *vtpm)
     uint32_t window = 0;
     uint64_t value = 0;
     char *error = NULL;
+    const struct banyan_vtpm_instance_config tis = {.size = sizeof(tis)};
 
+    CHECK(banyan_vtpm_add_window(vtpm, 1, 0, &window, NULL) < 0); /* a CRB so far */
+    CHECK(banyan_vtpm_configure(vtpm, 1, &tis) == 0);
     CHECK(banyan_vtpm_add_window(NULL, 1, 0, &window, NULL) < 0);
     CHECK(banyan_vtpm_add_window(vtpm, 1, 0, NULL, NULL) < 0);
     CHECK(banyan_vtpm_add_window(vtpm, 2, 0, &window, &error) < 0 && error != NULL);
