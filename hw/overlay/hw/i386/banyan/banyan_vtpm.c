@@ -41,39 +41,46 @@ struct BanyanVtpmState {
 };
 
 /*
- * How long the big lock is held for one access: a trace point. A thread that
- * the host's scheduler took off its core meanwhile says so; that is no time of
- * ours.
+ * How long the big lock is held for one access: a trace point. Beside the
+ * time, the thread's own part of it, how often it waited for something, and how
+ * often the host's scheduler took it off its core, which is no time of ours.
  */
 typedef struct HeldLock {
     int64_t since;
-    long preemptions;
+    int64_t cpu_since;
+    struct rusage usage;
 } HeldLock;
 
-static long preemptions(void)
+static int64_t thread_cpu_ns(void)
 {
+    struct timespec now = { 0 };
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return now.tv_sec * NANOSECONDS_PER_SECOND + now.tv_nsec;
+}
+
+static void held_from_here(HeldLock *held)
+{
+    held->since = 0;
+    if (trace_event_get_state_backends(TRACE_BANYAN_VTPM_BQL)) {
+        getrusage(RUSAGE_THREAD, &held->usage);
+        held->since = get_clock();
+        held->cpu_since = thread_cpu_ns();
+    }
+}
+
+static void held_to_here(const HeldLock *held)
+{
+    int64_t cpu, now;
     struct rusage usage;
 
-    return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nivcsw;
-}
-
-static HeldLock held_from_here(void)
-{
-    HeldLock held = { 0 };
-
-    if (trace_event_get_state_backends(TRACE_BANYAN_VTPM_BQL)) {
-        held.preemptions = preemptions();
-        held.since = get_clock();
-    }
-    return held;
-}
-
-static void held_to_here(HeldLock held)
-{
-    if (held.since) {
-        int64_t ns = get_clock() - held.since;
-
-        trace_banyan_vtpm_bql(ns, preemptions() - held.preemptions);
+    if (held->since) {
+        cpu = thread_cpu_ns();
+        now = get_clock();
+        getrusage(RUSAGE_THREAD, &usage);
+        trace_banyan_vtpm_bql(now - held->since, cpu - held->cpu_since,
+                              usage.ru_nvcsw - held->usage.ru_nvcsw,
+                              usage.ru_nivcsw - held->usage.ru_nivcsw);
     }
 }
 
@@ -86,25 +93,28 @@ static MemTxResult vtpm_read(void *opaque, hwaddr addr, uint64_t *data,
                              unsigned size, MemTxAttrs attrs)
 {
     BanyanVtpmWindow *w = opaque;
-    HeldLock held = held_from_here();
-    const struct banyan_cycle cycle = banyan_cycle_of(attrs);
-    bool unlocked = cycle.from_core && !icount_enabled();
+    HeldLock held;
+    struct banyan_cycle cycle;
+    bool unlocked;
     banyan_status rc;
 
+    held_from_here(&held);
+    cycle = banyan_cycle_of(attrs);
+    unlocked = cycle.from_core && !icount_enabled();
     if (unlocked) {
-        held_to_here(held);
+        held_to_here(&held);
         bql_unlock();
     }
     rc = banyan_vtpm_window_read(w->vtpm, &cycle, w->number, addr, size, data);
     if (unlocked) {
         bql_lock();
-        held = held_from_here();
+        held_from_here(&held);
     }
     if (rc) {
         *data = ~0ULL;
     }
     trace_banyan_vtpm_read(w->number, cycle.requester, addr, size, *data, rc);
-    held_to_here(held);
+    held_to_here(&held);
     return MEMTX_OK;
 }
 
@@ -112,21 +122,23 @@ static MemTxResult vtpm_write(void *opaque, hwaddr addr, uint64_t data,
                               unsigned size, MemTxAttrs attrs)
 {
     BanyanVtpmWindow *w = opaque;
-    HeldLock held = held_from_here();
-    const struct banyan_cycle cycle = banyan_cycle_of(attrs);
+    HeldLock held;
+    struct banyan_cycle cycle;
     banyan_status rc;
 
+    held_from_here(&held);
+    cycle = banyan_cycle_of(attrs);
     if (cycle.from_core) {
-        held_to_here(held);
+        held_to_here(&held);
         bql_unlock();
     }
     rc = banyan_vtpm_window_write(w->vtpm, &cycle, w->number, addr, size, data);
     if (cycle.from_core) {
         bql_lock();
-        held = held_from_here();
+        held_from_here(&held);
     }
     trace_banyan_vtpm_write(w->number, cycle.requester, addr, size, data, rc);
-    held_to_here(held);
+    held_to_here(&held);
     return MEMTX_OK;
 }
 
