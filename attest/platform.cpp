@@ -140,6 +140,14 @@ Expected<Manufacturer> read_manufacturer(const fs::path &ca)
     return Manufacturer{std::move(root_key), std::move(root), std::move(intermediate_key), std::move(intermediate)};
 }
 
+Expected<void> write_manufacturer(const fs::path &folder, const Manufacturer &ca)
+{
+    ATTEST_CHECK(write_private_key(folder / "root.key", ca.root_key.get()));
+    ATTEST_CHECK(write_new_file(folder / "root.crt", view_of(ca.root.pem()), kPrivateFile));
+    ATTEST_CHECK(write_private_key(folder / "intermediate.key", ca.intermediate_key.get()));
+    return write_new_file(folder / "intermediate.crt", view_of(ca.intermediate.pem()), kPrivateFile);
+}
+
 Expected<Bytes> certify(const Manufacturer &ca, const Subject &subject, Role role, View public_key)
 {
     ATTEST_TRY(const Key key, public_key_from_der(public_key));
@@ -196,10 +204,7 @@ Expected<void> new_platform(const PlatformOptions &wanted, const ManufactureInst
         return problem("no random numbers for store.key: " + openssl_errors());
     }
 
-    ATTEST_CHECK(write_private_key(in / "ca/root.key", ca.root_key.get()));
-    ATTEST_CHECK(write_new_file(in / "ca/root.crt", view_of(ca.root.pem()), kPrivateFile));
-    ATTEST_CHECK(write_private_key(in / "ca/intermediate.key", ca.intermediate_key.get()));
-    ATTEST_CHECK(write_new_file(in / "ca/intermediate.crt", view_of(ca.intermediate.pem()), kPrivateFile));
+    ATTEST_CHECK(write_manufacturer(in / "ca", ca));
     ATTEST_CHECK(write_private_key(in / "platform.key", platform_key.get()));
     ATTEST_CHECK(write_new_file(in / "platform.crt", view_of(platform.pem()), kPrivateFile));
     ATTEST_CHECK(write_new_file(in / "store.key", store_key, kPrivateFile));
@@ -216,6 +221,9 @@ Expected<void> new_platform(const PlatformOptions &wanted, const ManufactureInst
             InstanceCertificates certificates;
             ATTEST_TRY(certificates.ek_rsa, certify(ca, ek, Role::kEk, keys.ek_rsa));
             ATTEST_TRY(certificates.ek, certify(ca, ek, Role::kEk, keys.ek));
+            if (!keys.ek_p256.empty()) {
+                ATTEST_TRY(certificates.ek_p256, certify(ca, ek, Role::kEk, keys.ek_p256));
+            }
             ATTEST_TRY(certificates.iak, certify(ca, iak, Role::kIak, keys.iak));
             return certificates;
         };
@@ -228,6 +236,9 @@ Expected<void> new_platform(const PlatformOptions &wanted, const ManufactureInst
         ATTEST_CHECK(make_folder(folder, 0755));
         ATTEST_CHECK(write_new_file(folder / "ek.crt", made.certificates.ek, kPublicFile));
         ATTEST_CHECK(write_new_file(folder / "ek-rsa.crt", made.certificates.ek_rsa, kPublicFile));
+        if (!made.certificates.ek_p256.empty()) {
+            ATTEST_CHECK(write_new_file(folder / "ek-p256.crt", made.certificates.ek_p256, kPublicFile));
+        }
         ATTEST_CHECK(write_new_file(folder / "iak.crt", made.certificates.iak, kPublicFile));
         ATTEST_CHECK(write_new_file(folder / "ak.pem", view_of(ak_pem), kPublicFile));
     }
@@ -240,6 +251,21 @@ Expected<void> new_platform(const PlatformOptions &wanted, const ManufactureInst
         return moved;
     }
     return {};
+}
+
+Expected<Manufacturer> hold_manufacturer(const fs::path &ca, std::string_view platform_class)
+{
+    const fs::path place = plain(ca);
+    std::error_code error;
+    if (fs::exists(place / "root.crt", error)) {
+        return read_manufacturer(place);
+    }
+    ATTEST_CHECK(must_be_free(place));
+    ATTEST_TRY(Draft draft, Draft::beside(place, 0700));
+    ATTEST_TRY(Manufacturer made, new_manufacturer(platform_class));
+    ATTEST_CHECK(write_manufacturer(draft.folder(), made));
+    ATTEST_CHECK(draft.move_to(place));
+    return made;
 }
 
 Expected<PlatformFacts> read_public_platform(const fs::path &public_folder)

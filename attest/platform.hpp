@@ -16,6 +16,7 @@ struct InstanceKeys {
     Bytes ek_rsa;
     Bytes ek;
     Bytes iak;
+    Bytes ek_p256; // empty unless it was asked for
 };
 
 /// Their certificates, DER.
@@ -23,6 +24,7 @@ struct InstanceCertificates {
     Bytes ek_rsa;
     Bytes ek;
     Bytes iak;
+    Bytes ek_p256;
 };
 
 using CertifyInstance = std::function<Expected<InstanceCertificates>(const InstanceKeys &)>;
@@ -52,6 +54,9 @@ inline constexpr unsigned kInstancesMax = 1024;
 
 /// Both folders whole, or neither. Exceptions to "whole": a power failure between two renames.
 Expected<void> new_platform(const PlatformOptions &options, const ManufactureInstance &manufacture);
+
+/// A ca folder, for PlatformOptions::manufacturer: made, whole or not at all, if it is not there yet.
+Expected<Manufacturer> hold_manufacturer(const std::filesystem::path &ca, std::string_view platform_class);
 
 /// What a public folder says of itself, checked against its own root.
 struct PlatformFacts {

@@ -28,15 +28,16 @@ using attest::Expected;
 using attest::problem;
 
 constexpr std::size_t kResultMax = std::size_t{64} * 1024;
-constexpr std::size_t kResultParts = 7;
+constexpr std::size_t kResultParts = 9;
 
 /// What a child hands back: an array of byte strings, or of one text that says what went wrong.
 Bytes pack(const attest::ManufacturedInstance &made)
 {
     attest::CborWriter writer;
     writer.put_array(kResultParts);
-    for (const Bytes *part : {&made.keys.ek_rsa, &made.keys.ek, &made.keys.iak, &made.certificates.ek_rsa,
-                              &made.certificates.ek, &made.certificates.iak}) {
+    for (const Bytes *part :
+         {&made.keys.ek_rsa, &made.keys.ek, &made.keys.iak, &made.keys.ek_p256, &made.certificates.ek_rsa,
+          &made.certificates.ek, &made.certificates.iak, &made.certificates.ek_p256}) {
         writer.put_bytes(*part);
     }
     writer.put_bytes(attest::view_of(made.names_json));
@@ -58,8 +59,8 @@ Expected<attest::ManufacturedInstance> unpack(attest::View result)
         return problem(std::string(why));
     }
     attest::ManufacturedInstance made;
-    for (Bytes *part : {&made.keys.ek_rsa, &made.keys.ek, &made.keys.iak, &made.certificates.ek_rsa,
-                        &made.certificates.ek, &made.certificates.iak}) {
+    for (Bytes *part : {&made.keys.ek_rsa, &made.keys.ek, &made.keys.iak, &made.keys.ek_p256, &made.certificates.ek_rsa,
+                        &made.certificates.ek, &made.certificates.iak, &made.certificates.ek_p256}) {
         ATTEST_TRY(const attest::View bytes, reader.read_bytes());
         part->assign(bytes.begin(), bytes.end());
     }
@@ -71,22 +72,23 @@ Expected<attest::ManufacturedInstance> unpack(attest::View result)
 /// In the child: libtpms has one TPM per process, so this process has this one and no other.
 Expected<attest::ManufacturedInstance> manufacture_here(const fs::path &private_folder, unsigned instance,
                                                         const attest::StoreKeyBytes &store_key,
-                                                        const attest::CertifyInstance &certify)
+                                                        const attest::CertifyInstance &certify, bool ek_p256)
 {
     attest::ManufacturedInstance made;
     std::string certify_problem;
     const auto certify_publics = [&](const vtpm::Publics &publics) -> Result<vtpm::Certificates> {
-        made.keys = {publics.ek_rsa.spki, publics.ek_p384.spki, publics.iak.spki};
+        made.keys = {publics.ek_rsa.spki, publics.ek_p384.spki, publics.iak.spki, publics.ek_p256.spki};
         auto certificates = certify(made.keys);
         if (!certificates) {
             certify_problem = certificates.error();
             return fail(Errc::kIo);
         }
         made.certificates = std::move(*certificates);
-        return vtpm::Certificates{made.certificates.ek_rsa, made.certificates.ek, made.certificates.iak};
+        return vtpm::Certificates{made.certificates.ek_rsa, made.certificates.ek, made.certificates.iak,
+                                  made.certificates.ek_p256};
     };
     std::string why;
-    const auto tpm = vtpm::manufacture(certify_publics, &why);
+    const auto tpm = vtpm::manufacture(certify_publics, &why, ek_p256);
     if (!tpm) {
         return problem(why + (certify_problem.empty() ? "" : ": " + certify_problem));
     }
@@ -130,11 +132,9 @@ Bytes read_all(int fd)
     return bytes;
 }
 
-} // namespace
-
-Expected<attest::ManufacturedInstance> manufacture_instance(const fs::path &private_folder, unsigned instance,
-                                                            const attest::StoreKeyBytes &store_key,
-                                                            const attest::CertifyInstance &certify)
+Expected<attest::ManufacturedInstance> manufacture_beside(const fs::path &private_folder, unsigned instance,
+                                                          const attest::StoreKeyBytes &store_key,
+                                                          const attest::CertifyInstance &certify, bool ek_p256)
 {
     const std::string what = fmt::format("vTPM instance {}", instance);
     int ends[2] = {-1, -1};
@@ -151,7 +151,7 @@ Expected<attest::ManufacturedInstance> manufacture_instance(const fs::path &priv
     if (child == 0) {
         Bytes result;
         try {
-            const auto made = manufacture_here(private_folder, instance, store_key, certify);
+            const auto made = manufacture_here(private_folder, instance, store_key, certify, ek_p256);
             result = made ? pack(*made) : pack_problem(made.error());
         } catch (const std::exception &error) {
             result = pack_problem(error.what());
@@ -176,6 +176,22 @@ Expected<attest::ManufacturedInstance> manufacture_instance(const fs::path &priv
     return made;
 }
 
+} // namespace
+
+Expected<attest::ManufacturedInstance> manufacture_instance(const fs::path &private_folder, unsigned instance,
+                                                            const attest::StoreKeyBytes &store_key,
+                                                            const attest::CertifyInstance &certify)
+{
+    return manufacture_beside(private_folder, instance, store_key, certify, false);
+}
+
+Expected<attest::ManufacturedInstance> manufacture_instance_with_p256(const fs::path &private_folder, unsigned instance,
+                                                                      const attest::StoreKeyBytes &store_key,
+                                                                      const attest::CertifyInstance &certify)
+{
+    return manufacture_beside(private_folder, instance, store_key, certify, true);
+}
+
 void add_platform(CLI::App &app, Exit &exit)
 {
     CLI::App *platform = app.add_subcommand("platform", "make or show a machine's keys and certificates");
@@ -189,13 +205,19 @@ void add_platform(CLI::App &app, Exit &exit)
     make->add_option("--instances", options->instances, "vTPM instances, 0 to N-1; 0 is the hypervisor's (default: 16)")
         ->type_name("N")
         ->check(CLI::Range(1u, attest::kInstancesMax));
-    make->callback([options, &exit] {
+    auto p256 = std::make_shared<bool>(false);
+    make->add_flag("--ek-p256", *p256, "with an ECC P-256 endorsement key in each instance, and its certificate");
+    make->add_option("--ca", options->manufacturer, "ca folder that certifies it (banyan vtpm ca; default: a new one)")
+        ->type_name("DIR3");
+    make->callback([options, p256, &exit] {
         if (options->public_folder.empty()) {
             fs::path place = options->private_folder.lexically_normal();
             place = place.has_filename() ? place : place.parent_path();
             options->public_folder = place.string() + "-public";
         }
-        if (const auto made = attest::new_platform(*options, manufacture_instance); !made) {
+        if (const auto made =
+                attest::new_platform(*options, *p256 ? manufacture_instance_with_p256 : manufacture_instance);
+            !made) {
             fmt::print(stderr, "banyan: {}\n", made.error());
             exit = Exit::kEnvironment;
             return;

@@ -10,5 +10,9 @@ attest::Expected<attest::ManufacturedInstance> manufacture_instance(const std::f
                                                                     unsigned instance,
                                                                     const attest::StoreKeyBytes &store_key,
                                                                     const attest::CertifyInstance &certify);
+/// With an ECC P-256 endorsement key too.
+attest::Expected<attest::ManufacturedInstance>
+manufacture_instance_with_p256(const std::filesystem::path &private_folder, unsigned instance,
+                               const attest::StoreKeyBytes &store_key, const attest::CertifyInstance &certify);
 
 } // namespace banyan::tool

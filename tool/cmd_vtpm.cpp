@@ -9,6 +9,7 @@ void add_vtpm(CLI::App &app, Exit &exit)
 {
     CLI::App *vtpm = app.add_subcommand("vtpm", "the vTPM on its own");
     vtpm->require_subcommand(1);
+    add_vtpm_ca(*vtpm, exit);
     add_vtpm_inspect(*vtpm, exit);
     add_vtpm_serve(*vtpm, exit);
 }

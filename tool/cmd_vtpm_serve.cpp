@@ -28,6 +28,7 @@ struct ServeRequest {
     fs::path manufacturer; // ca/ folder, empty: one of its own
     fs::path engine;       // empty: ours
     std::string sandbox;   // "full" or empty
+    bool ek_p256 = false;  // in a platform that is made
     bool json = false;
 };
 
@@ -49,7 +50,9 @@ Outcome<attest::PlatformFacts> served_platform(const ServeRequest &request, cons
         options.instances = request.server.instances;
         options.platform_class = attest::kClassServed;
         options.manufacturer = request.manufacturer;
-        if (const auto made = attest::new_platform(options, manufacture_instance); !made) {
+        if (const auto made =
+                attest::new_platform(options, request.ek_p256 ? manufacture_instance_with_p256 : manufacture_instance);
+            !made) {
             return environment(made.error());
         }
     }
@@ -202,6 +205,7 @@ void add_vtpm_serve(CLI::App &vtpm, Exit &exit)
         ->type_name("DIR");
     command->add_option("--manufacturer", request->manufacturer, "ca folder that certifies a platform that is made")
         ->type_name("DIR");
+    command->add_flag("--ek-p256", request->ek_p256, "ECC P-256 endorsement keys too, in a platform that is made");
     command->add_flag("--drtm-by-client", request->server.policy.drtm_by_client,
                       "clients may use locality 4 and the hash commands");
     command->add_flag("--allow-state-export", request->server.policy.state_export,

@@ -78,7 +78,7 @@ private:
 class Factory {
 public:
     explicit Factory(std::string *why) : why_(why) {}
-    Result<Manufactured> make(const Certify &certify);
+    Result<Manufactured> make(const Certify &certify, bool ek_p256);
 
 private:
     /// Handles, then one empty-password session for each that needs authorization, then parameters.
@@ -143,6 +143,28 @@ TPM2B_PUBLIC ek_rsa_template()
     return tmpl;
 }
 
+/// L-2: as the RSA one, and 32 zero bytes each for x and y.
+TPM2B_PUBLIC ek_p256_template()
+{
+    TPM2B_PUBLIC tmpl{};
+    TPMT_PUBLIC &area = tmpl.publicArea;
+    area.type = TPM2_ALG_ECC;
+    area.nameAlg = TPM2_ALG_SHA256;
+    area.objectAttributes = TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_SENSITIVEDATAORIGIN |
+                            TPMA_OBJECT_ADMINWITHPOLICY | TPMA_OBJECT_RESTRICTED | TPMA_OBJECT_DECRYPT;
+    area.authPolicy.size = kPolicyA256.size();
+    std::copy(kPolicyA256.begin(), kPolicyA256.end(), area.authPolicy.buffer);
+    area.parameters.eccDetail.symmetric.algorithm = TPM2_ALG_AES;
+    area.parameters.eccDetail.symmetric.keyBits.aes = 128;
+    area.parameters.eccDetail.symmetric.mode.aes = TPM2_ALG_CFB;
+    area.parameters.eccDetail.scheme.scheme = TPM2_ALG_NULL;
+    area.parameters.eccDetail.curveID = TPM2_ECC_NIST_P256;
+    area.parameters.eccDetail.kdf.scheme = TPM2_ALG_NULL;
+    area.unique.ecc.x.size = 32;
+    area.unique.ecc.y.size = 32;
+    return tmpl;
+}
+
 TPM2B_PUBLIC ek_p384_template()
 {
     TPM2B_PUBLIC tmpl{};
@@ -193,15 +215,16 @@ std::optional<Bytes> to_spki(const TPMT_PUBLIC &area)
         OSSL_PARAM_BLD_push_BN(builder.get(), OSSL_PKEY_PARAM_RSA_N, modulus.get());
         OSSL_PARAM_BLD_push_ulong(builder.get(), OSSL_PKEY_PARAM_RSA_E, 65537);
     } else {
-        constexpr std::size_t kCoordinate = 48;
+        const bool p256 = area.parameters.eccDetail.curveID == TPM2_ECC_NIST_P256;
+        const std::size_t coordinate = p256 ? 32 : 48;
         for (const TPM2B_ECC_PARAMETER &half : {area.unique.ecc.x, area.unique.ecc.y}) {
-            if (half.size > kCoordinate) {
+            if (half.size > coordinate) {
                 return std::nullopt;
             }
-            point.insert(point.end(), kCoordinate - half.size, 0);
+            point.insert(point.end(), coordinate - half.size, 0);
             point.insert(point.end(), half.buffer, half.buffer + half.size);
         }
-        OSSL_PARAM_BLD_push_utf8_string(builder.get(), OSSL_PKEY_PARAM_GROUP_NAME, "P-384", 0);
+        OSSL_PARAM_BLD_push_utf8_string(builder.get(), OSSL_PKEY_PARAM_GROUP_NAME, p256 ? "P-256" : "P-384", 0);
         OSSL_PARAM_BLD_push_octet_string(builder.get(), OSSL_PKEY_PARAM_PUB_KEY, point.data(), point.size());
     }
     const std::unique_ptr<OSSL_PARAM, Releaser<OSSL_PARAM_free>> parameters(OSSL_PARAM_BLD_to_param(builder.get()));
@@ -313,7 +336,7 @@ Status Factory::shut_down()
     return {};
 }
 
-Result<Manufactured> Factory::make(const Certify &certify)
+Result<Manufactured> Factory::make(const Certify &certify, bool ek_p256)
 {
     if (!life_.begin({}, {}) || !life_.startup_clear()) {
         return complain("libtpms did not start a new TPM");
@@ -331,6 +354,9 @@ Result<Manufactured> Factory::make(const Certify &certify)
     Manufactured made;
     BANYAN_TRY(made.publics.ek_rsa, make_key("RSA-2048 EK", ek_rsa_template(), kEkRsaHandle));
     BANYAN_TRY(made.publics.ek_p384, make_key("P-384 EK", ek_p384_template(), kEkP384Handle));
+    if (ek_p256) {
+        BANYAN_TRY(made.publics.ek_p256, make_key("P-256 EK", ek_p256_template(), kEkP256Handle));
+    }
     BANYAN_TRY(made.publics.iak, make_key("IAK", iak_template(), kIakHandle));
     if (certify) {
         auto certificates = certify(made.publics);
@@ -339,6 +365,7 @@ Result<Manufactured> Factory::make(const Certify &certify)
         }
         for (const auto &[index, der] : {std::pair{kEkRsaCertificateIndex, &certificates->ek_rsa},
                                          std::pair{kEkP384CertificateIndex, &certificates->ek_p384},
+                                         std::pair{kEkP256CertificateIndex, &certificates->ek_p256},
                                          std::pair{kIakCertificateIndex, &certificates->iak}}) {
             if (const Status written = write_certificate(index, *der); !written) {
                 return fail(written.error());
@@ -366,9 +393,9 @@ std::string hex(std::span<const std::uint8_t> bytes)
 
 } // namespace
 
-Result<Manufactured> manufacture(const Certify &certify, std::string *why)
+Result<Manufactured> manufacture(const Certify &certify, std::string *why, bool ek_p256)
 {
-    return Factory(why).make(certify);
+    return Factory(why).make(certify, ek_p256);
 }
 
 std::string names_json(const Publics &publics)

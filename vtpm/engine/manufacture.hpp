@@ -14,11 +14,13 @@ namespace banyan::vtpm {
 
 using Bytes = std::vector<std::uint8_t>;
 
-// TCG EK Credential Profile 2.x (templates L-1 and H-3) and TPM 2.0 Keys for Device Identity and Attestation.
+// TCG EK Credential Profile 2.x (templates L-1, L-2 and H-3) and TPM 2.0 Keys for Device Identity and Attestation.
 inline constexpr std::uint32_t kEkRsaHandle = 0x81010001;
+inline constexpr std::uint32_t kEkP256Handle = 0x8101000A;
 inline constexpr std::uint32_t kEkP384Handle = 0x81010016;
 inline constexpr std::uint32_t kIakHandle = 0x81010100;
 inline constexpr std::uint32_t kEkRsaCertificateIndex = 0x01C00002;
+inline constexpr std::uint32_t kEkP256CertificateIndex = 0x01C0000A;
 inline constexpr std::uint32_t kEkP384CertificateIndex = 0x01C00016;
 inline constexpr std::uint32_t kIakCertificateIndex = 0x01C90100;
 
@@ -31,6 +33,7 @@ struct KeyPublic {
 struct Publics {
     KeyPublic ek_rsa;  // RSA-2048, template L-1
     KeyPublic ek_p384; // ECC P-384, template H-3
+    KeyPublic ek_p256; // ECC P-256, template L-2; empty unless asked for
     KeyPublic iak;     // restricted signing, ECC P-384, ECDSA with SHA-384
 };
 
@@ -39,6 +42,7 @@ struct Certificates {
     Bytes ek_rsa;
     Bytes ek_p384;
     Bytes iak;
+    Bytes ek_p256;
 };
 
 using Certify = std::function<Result<Certificates>(const Publics &)>;
@@ -56,7 +60,9 @@ struct Manufactured {
 /// The TPM has exactly the banks SHA-1, SHA-256 and SHA-384, empty authorizations, EKs and IAK persistent at the
 /// handles above, certificates in the NV indices above (PPREAD, OWNERREAD, AUTHREAD, NO_DA, PLATFORMCREATE), and was
 /// shut down in order.
-[[nodiscard]] Result<Manufactured> manufacture(const Certify &certify, std::string *why = nullptr);
+/// ek_p256: with that key too.
+[[nodiscard]] Result<Manufactured> manufacture(const Certify &certify, std::string *why = nullptr,
+                                               bool ek_p256 = false);
 
 /// NNN.names of the private platform folder: {"ek":"<hex name of the P-384 EK>","iak":"<hex name of the IAK>"}.
 [[nodiscard]] std::string names_json(const Publics &publics);

@@ -446,8 +446,8 @@ TEST(Platform, IsNeverOverwrittenAndNeverHalfMade)
     options.public_folder = folder.path() / "b/public";
     expect_problem(new_platform(options, tool::manufacture_instance), "must not lie in each other");
     options.public_folder = folder.path() / "c";
-    options.instances = 65;
-    expect_problem(new_platform(options, tool::manufacture_instance), "1 to 64");
+    options.instances = 1025;
+    expect_problem(new_platform(options, tool::manufacture_instance), "1 to 1024");
 }
 
 TEST(Platform, SaysWhenAProcessThatMakesATpmDies)
