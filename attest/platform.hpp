@@ -16,7 +16,7 @@ struct InstanceKeys {
     Bytes ek_rsa;
     Bytes ek;
     Bytes iak;
-    Bytes ek_p256; // empty unless it was asked for
+    Bytes ek_p256{}; // empty unless it was asked for
 };
 
 /// Their certificates, DER.
@@ -24,7 +24,7 @@ struct InstanceCertificates {
     Bytes ek_rsa;
     Bytes ek;
     Bytes iak;
-    Bytes ek_p256;
+    Bytes ek_p256{};
 };
 
 using CertifyInstance = std::function<Expected<InstanceCertificates>(const InstanceKeys &)>;

@@ -42,7 +42,7 @@ struct Certificates {
     Bytes ek_rsa;
     Bytes ek_p384;
     Bytes iak;
-    Bytes ek_p256;
+    Bytes ek_p256{};
 };
 
 using Certify = std::function<Result<Certificates>(const Publics &)>;
