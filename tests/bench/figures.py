@@ -36,6 +36,7 @@ class Figure:
     def __init__(self, name, unit, peer, bar, at_least=False):
         self.name, self.unit, self.peer, self.bar, self.at_least = name, unit, peer, bar, at_least
         self.ours, self.theirs = [], []
+        self.exact = False  # counted, not measured: one sample says all
 
     def add(self, ours, theirs):
         self.ours.append(ours)
@@ -62,6 +63,8 @@ class Figure:
         met = ratio >= self.bar if self.at_least else ratio <= self.bar
         if not met:
             return "missed"
+        if self.exact:
+            return "met"
         # The margin is the bar's distance from 1: an interval wider than that decides nothing.
         if len(self.ours) < 2 or interval[1] - interval[0] > abs(self.bar - 1):
             return "inconclusive"

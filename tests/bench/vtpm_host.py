@@ -193,6 +193,7 @@ def alive_1000(setting, _pairs):
     done = subprocess.run([setting.load, "ours", str(count), "alive", "-", setting.engine], capture_output=True,
                           text=True, check=False)
     figure.add(int(done.stdout or 0), count)
+    figure.exact = True
     if done.returncode:
         print(done.stderr, end="", flush=True)
     return figure
