@@ -45,6 +45,10 @@ private:
     void granted(std::uint8_t locality) override { interrupts_.occur(locality, crb::IntEnable::LocalityChange::kMask); }
     void establishment_cleared() override { interrupts_.occur_everywhere(crb::IntEnable::EstablishmentClear::kMask); }
 
+    void save_protocol(StateWriter &out) const override;
+    [[nodiscard]] bool load_protocol(StateReader &in) override;
+    [[nodiscard]] std::uint32_t interrupt_bits() const override;
+
     [[nodiscard]] std::uint32_t read_word(std::uint8_t locality, const crb::RegSpec &spec, std::uint32_t at) const;
     [[nodiscard]] std::uint32_t buffer_word(std::uint32_t at) const;
     void write_loc_ctrl(std::uint8_t locality, std::uint32_t bits, Wish &wish);

@@ -7,6 +7,7 @@
 
 #include "vtpm/chip/interrupts.hpp"
 #include "vtpm/chip/locality.hpp"
+#include "vtpm/chip/state_bytes.hpp"
 
 namespace banyan::vtpm {
 
@@ -50,6 +51,11 @@ public:
     [[nodiscard]] virtual std::size_t buffer_size() const = 0;
     [[nodiscard]] virtual bool executing() const = 0;
 
+    /// Snapshot: all that software could see of it. load() takes only what the interface could have come to by itself;
+    /// when it says no, the interface is of no more use.
+    void save(StateWriter &out) const;
+    [[nodiscard]] bool load(StateReader &in);
+
     [[nodiscard]] std::uint8_t locality() const { return localities_.active; }
     [[nodiscard]] const Localities &localities() const { return localities_; }
     [[nodiscard]] bool established() const { return established_; }
@@ -68,6 +74,9 @@ protected:
     virtual void released(Wish &wish) = 0; // the locality that was active is not any more
     virtual void granted(std::uint8_t locality) = 0;
     virtual void establishment_cleared() = 0;
+    virtual void save_protocol(StateWriter &out) const = 0;
+    [[nodiscard]] virtual bool load_protocol(StateReader &in) = 0;
+    [[nodiscard]] virtual std::uint32_t interrupt_bits() const = 0; // that TPM_INT_ENABLE has
 
     void locality_event(LocalityEvent event, std::uint8_t locality, Wish &wish);
     void write_int_enable(std::uint8_t locality, std::uint32_t writable, unsigned first, unsigned lanes,

@@ -35,6 +35,17 @@ public:
         }
     }
 
+    /// Snapshot: false if these bits cannot be.
+    [[nodiscard]] bool put_back(std::uint8_t locality, std::uint32_t enabled, std::uint32_t status, std::uint32_t bits)
+    {
+        if ((enabled & ~bits) != 0 || (status & ~(bits & ~kGlobalEnable)) != 0 ||
+            (!wired_ && (enabled | status) != 0)) {
+            return false;
+        }
+        lines_[locality] = {enabled, status};
+        return true;
+    }
+
     [[nodiscard]] std::uint32_t enabled(std::uint8_t locality) const { return lines_[locality].enabled; }
     [[nodiscard]] std::uint32_t status(std::uint8_t locality) const { return lines_[locality].status; }
     [[nodiscard]] bool level() const

@@ -42,6 +42,10 @@ private:
     void granted(std::uint8_t locality) override { interrupts_.occur(locality, tis::IntEnable::LocalityChange::kMask); }
     void establishment_cleared() override {} // has no interrupt in this interface
 
+    void save_protocol(StateWriter &out) const override;
+    [[nodiscard]] bool load_protocol(StateReader &in) override;
+    [[nodiscard]] std::uint32_t interrupt_bits() const override;
+
     [[nodiscard]] std::uint32_t read_word(std::uint8_t locality, const tis::RegSpec &spec, unsigned width) const;
     [[nodiscard]] std::uint32_t access_word(std::uint8_t locality) const;
     [[nodiscard]] std::uint32_t sts_word(unsigned width) const;

@@ -16,7 +16,7 @@ int usage()
 {
     std::fputs(
         "usage: banyan-vtpm-engine zygote --instances N [--platform FOLDER] [--rollback strict|report]\n"
-        "                                 [--require-sandbox full]\n"
+        "                                 [--require-sandbox full] [--snapshot-key FILE] [--incoming yes]\n"
         "The worker processes of the vTPM. The emulator starts this itself, with sockets as descriptors 3 and 4.\n",
         stderr);
     return 2;
@@ -47,6 +47,10 @@ int run_engine(int argc, char **argv, EngineOptions options)
             options.accept_rollback = value == "report";
         } else if (flag == "--require-sandbox" && value == "full") {
             options.full_sandbox = true;
+        } else if (flag == "--snapshot-key" && !value.empty()) {
+            options.snapshot_key = value;
+        } else if (flag == "--incoming" && value == "yes") {
+            options.incoming = true;
         } else {
             return usage();
         }

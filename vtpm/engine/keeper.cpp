@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -23,11 +24,15 @@
 #include "vtpm/engine/manufacture.hpp"
 #include "vtpm/engine/pool.hpp"
 #include "vtpm/engine/roles.hpp"
+#include "vtpm/engine/snapshots.hpp"
 #include "vtpm/engine/vault.hpp"
 #include "vtpm/store/store.hpp"
 
 namespace banyan::vtpm {
 namespace {
+
+constexpr unsigned kTakeTries = 50; // a tenth of a second each
+constexpr unsigned kBackTries = 5;  // the machine's user waits
 
 struct Kept {
     std::unique_ptr<Store> store;
@@ -35,6 +40,9 @@ struct Kept {
     Errc missing = Errc::kNotFound;   // why there is no store
     Vault *vault = nullptr;
     int socket = -1;
+    SnapshotSubject subject;
+    std::optional<OpenedPart> opened; // a snapshot's part that waits to become this instance's state
+    bool erased = false;
 
     void let_go()
     {
@@ -61,7 +69,8 @@ public:
     }
 
     bool open_platform(std::string &why);
-    [[nodiscard]] bool make_test_key() { return ::getrandom(key_.data(), key_.size(), 0) == kStoreKeySize; }
+    bool make_test_key(std::string &why);
+    void tell_lineages();
     void say_hello(std::int32_t status, const std::string &text, bool landlock = false);
     [[noreturn]] void serve();
     /// Where it makes files, or empty.
@@ -84,6 +93,14 @@ private:
     void prepare_files();
     [[nodiscard]] bool may_make(std::uint32_t instance) const;
     void open_stores();
+    /// Has the platform folder for this machine alone.
+    Status take(unsigned tries, std::string &why);
+    [[nodiscard]] Result<std::uint32_t> snapshot(const KeeperMessage &asked, std::span<const int> fds,
+                                                 std::string &why);
+    [[nodiscard]] Result<std::uint32_t> seal(Kept &kept, const KeeperMessage &asked, int file, std::string &why);
+    [[nodiscard]] Result<std::uint32_t> open(Kept &kept, const KeeperMessage &asked, int file, std::string &why);
+    [[nodiscard]] Status install(std::uint32_t instance, int vault, std::string &why);
+    void tell_lineage(std::uint32_t instance, bool with_names);
     /// Whether the instance has a record to go on with.
     [[nodiscard]] Status usable(std::uint32_t instance);
     void tell(KeeperTell what, std::uint32_t instance, std::int32_t status, const std::string &text);
@@ -94,8 +111,12 @@ private:
     std::shared_ptr<StoreFile> generations_;
     StoreKey key_{};
     std::string makes_in_; // the folder, if instances may be made in it
+    SnapshotTerms terms_;
     std::vector<Kept> kept_;
     Stock stock_;
+    int lock_ = -1;      // store.key; -1: no folder
+    bool held_ = true;   // the platform folder is this machine's
+    bool fresh_ = false; // it was once: what the stores held then is known
 };
 
 void Keeper::tell(KeeperTell what, std::uint32_t instance, std::int32_t status, const std::string &text)
@@ -139,21 +160,100 @@ bool Keeper::open_platform(std::string &why)
     }
     std::copy_n(raw.begin(), kStoreKeySize, key_.begin());
     OPENSSL_cleanse(raw.data(), raw.size());
+    lock_ = fd;
+    terms_.usable = true;
+    terms_.key = seal_key_of(key_);
+    if (!machine_id_of(folder + "/platform.crt", terms_.machine)) {
+        why = folder + "/platform.crt: no certificate in PEM";
+        return false;
+    }
+    if (!options_.snapshot_key.empty()) {
+        why = "a snapshot key is for a vTPM without a platform folder: the platform has one of its own";
+        return false;
+    }
+    held_ = !options_.incoming;
+    if (held_ && !take(kTakeTries, why)) {
+        why = folder + ": " + why;
+        return false;
+    }
+    open_stores();
+    return true;
+}
+
+bool Keeper::make_test_key(std::string &why)
+{
+    if (!options_.snapshot_key.empty()) {
+        StoreKey key{};
+        if (!read_key(options_.snapshot_key, key, why)) {
+            return false;
+        }
+        terms_.usable = true;
+        terms_.key = seal_key_of(key);
+        OPENSSL_cleanse(key.data(), key.size());
+    }
+    return ::getrandom(key_.data(), key_.size(), 0) == kStoreKeySize;
+}
+
+Status Keeper::take(unsigned tries, std::string &why)
+{
+    if (lock_ < 0) {
+        held_ = true;
+        return {};
+    }
     // Two machines on one folder would write over each other's state. The descriptor stays open, and with it the lock;
     // a machine that has just ended may take a moment to let go.
     bool locked = false;
-    for (int tries = 0; tries < 50 && !locked; ++tries) {
-        locked = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
+    for (; tries > 0 && !locked; --tries) {
+        locked = ::flock(lock_, LOCK_EX | LOCK_NB) == 0;
         if (!locked) {
             ::usleep(100'000);
         }
     }
     if (!locked) {
-        why = folder + ": another machine runs on this platform folder";
-        return false;
+        why = "another machine runs on this platform folder";
+        return fail(Errc::kBusy);
     }
-    open_stores();
-    return true;
+    bool moved = false;
+    for (Kept &kept : kept_) {
+        if (kept.store) {
+            const std::uint64_t before = kept.store->record().generation;
+            const bool read = kept.store->reload().has_value();
+            moved = moved || !read || (fresh_ && kept.store->record().generation != before);
+            if (!read) {
+                kept.store.reset();
+                kept.missing = Errc::kCorrupt;
+            }
+        }
+    }
+    if (moved && fresh_) {
+        (void)::flock(lock_, LOCK_UN);
+        why = "another machine went on with this platform's instances";
+        return fail(Errc::kBadState);
+    }
+    held_ = true;
+    fresh_ = true;
+    return {};
+}
+
+void Keeper::tell_lineage(std::uint32_t instance, bool with_names)
+{
+    KeeperMessage message;
+    message.tell = KeeperTell::kLineage;
+    message.instance = instance;
+    message.names = kept_[instance].subject.names;
+    message.names.instance = instance;
+    message.names.restores = kept_[instance].store->record().restores;
+    message.names.only_restores = !with_names;
+    (void)send_with_fds(zygote_, &message, sizeof(message), {});
+}
+
+void Keeper::tell_lineages()
+{
+    for (std::uint32_t i = 0; i < kept_.size(); ++i) {
+        if (kept_[i].store && kept_[i].store->record().restores != 0) {
+            tell_lineage(i, false);
+        }
+    }
 }
 
 void Keeper::open_stores()
@@ -183,6 +283,12 @@ void Keeper::open_stores()
         kept_[i].store = std::make_unique<Store>(std::move(*store));
         anchors.push_back(kept_[i].store->anchor());
     }
+    for (std::uint32_t i = 0; i < kept_.size(); ++i) {
+        kept_[i].subject.tpm = tpm_id_of(instance_file(folder, i, "names"));
+    }
+    if (!held_) {
+        return; // another machine's still: read, never written
+    }
     if (options_.accept_rollback) {
         (void)sync_folder_of(name); // it may be new
     }
@@ -196,6 +302,9 @@ Status Keeper::usable(std::uint32_t instance)
         tell(what, instance, -static_cast<std::int32_t>(why), text);
         return fail(why);
     };
+    if (!held_) {
+        return refuse(KeeperTell::kFailed, Errc::kBusy, "the platform folder is another machine's");
+    }
     if (!kept.store) {
         return kept.missing == Errc::kRolledBack
                    ? refuse(KeeperTell::kRolledBack, kept.missing,
@@ -276,7 +385,9 @@ void Keeper::prepare_files()
 
 Result<Store> Keeper::new_store(std::uint32_t instance, const Bytes &state, const SignerNames &names)
 {
+    SnapshotSubject &subject = kept_[instance].subject;
     if (makes_in_.empty()) {
+        subject.names = names;
         const int memory = ::memfd_create("banyan-vtpm-store", MFD_CLOEXEC);
         if (memory < 0) {
             return fail(Errc::kNoSpace);
@@ -284,6 +395,7 @@ Result<Store> Keeper::new_store(std::uint32_t instance, const Bytes &state, cons
         return Store::adopt_empty(std::make_unique<DiskFile>(memory), key_, instance, std::nullopt, state);
     }
     const std::string json = names_json({names.ek, names.ek_size}, {names.iak, names.iak_size});
+    subject.tpm = tpm_id_of_text(json);
     const std::string path = instance_file(makes_in_, instance, "names");
     const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     const bool named = file >= 0 && ::write(file, json.data(), json.size()) == static_cast<ssize_t>(json.size());
@@ -342,14 +454,146 @@ void Keeper::from_zygote()
             kept.store.reset();
         }
         kept.missing = Errc::kNotFound;
+        kept.erased = true;
         tell(KeeperTell::kErased, message.instance, done ? 0 : -static_cast<std::int32_t>(done.error()),
              done ? "" : "the store file could not be overwritten");
+    } else if (message.tell >= KeeperTell::kSeal && message.tell <= KeeperTell::kTake) {
+        std::string why;
+        const auto done = snapshot(message, fds, why);
+        KeeperMessage answer;
+        answer.tell = KeeperTell::kDone;
+        answer.instance = message.instance;
+        answer.ticket = message.ticket;
+        answer.status = done ? static_cast<std::int32_t>(*done) : -static_cast<std::int32_t>(done.error());
+        (void)std::snprintf(answer.text, sizeof(answer.text), "%s", why.c_str());
+        (void)send_with_fds(zygote_, &answer, sizeof(answer), {});
     }
     for (const int fd : fds) {
         if (fd >= 0) {
             ::close(fd);
         }
     }
+}
+
+Result<std::uint32_t> Keeper::snapshot(const KeeperMessage &asked, std::span<const int> fds, std::string &why)
+{
+    Kept &kept = kept_[asked.instance];
+    const auto done = [](const Status &status) -> Result<std::uint32_t> {
+        return status ? Result<std::uint32_t>(0) : fail(status.error());
+    };
+    if (asked.tell == KeeperTell::kSeal && fds.size() == 1) {
+        return seal(kept, asked, fds[0], why);
+    }
+    if (asked.tell == KeeperTell::kOpen && fds.size() == 1) {
+        return open(kept, asked, fds[0], why);
+    }
+    if (asked.tell == KeeperTell::kInstall && fds.size() == 1) {
+        return done(install(asked.instance, fds[0], why));
+    }
+    if (asked.tell == KeeperTell::kYield) {
+        if (lock_ >= 0 && held_) {
+            held_ = false;
+            (void)::flock(lock_, LOCK_UN);
+        }
+        return 0;
+    }
+    if (asked.tell == KeeperTell::kTake) {
+        const Status taken = held_ ? Status{} : take(kBackTries, why);
+        if (taken) {
+            tell_lineages();
+        }
+        return done(taken);
+    }
+    return fail(Errc::kBadArgument);
+}
+
+Result<std::uint32_t> Keeper::seal(Kept &kept, const KeeperMessage &asked, int file, std::string &why)
+{
+    SealOrder order;
+    SnapshotText text;
+    if (!held_ || !terms_.usable) {
+        why = held_ ? kNoSnapshotKey : "the platform folder is another machine's";
+        return fail(Errc::kBadState);
+    }
+    text.interface.resize(static_cast<std::size_t>(asked.status) - std::min<std::size_t>(asked.status, sizeof(order)));
+    if (asked.status < static_cast<std::int32_t>(sizeof(order)) || text.interface.size() > kSnapshotInterfaceMax ||
+        ::pread(file, &order, sizeof(order), 0) != static_cast<ssize_t>(sizeof(order)) ||
+        ::pread(file, text.interface.data(), text.interface.size(), sizeof(order)) !=
+            static_cast<ssize_t>(text.interface.size())) {
+        return fail(Errc::kBadArgument);
+    }
+    if (order.first && ::getrandom(terms_.snapshot.data(), terms_.snapshot.size(), 0) !=
+                           static_cast<ssize_t>(terms_.snapshot.size())) {
+        return fail(Errc::kIo);
+    }
+    BANYAN_TRY(const Bytes part,
+               seal_instance(terms_, kept.subject, asked.instance, order, kept.store.get(), kept.vault, text, why));
+    return write_file(file, part);
+}
+
+Result<std::uint32_t> Keeper::open(Kept &kept, const KeeperMessage &asked, int file, std::string &why)
+{
+    kept.opened.reset();
+    if (!terms_.usable) {
+        why = kNoSnapshotKey;
+        return fail(Errc::kBadState);
+    }
+    Bytes part(static_cast<std::size_t>(std::max(asked.status, 0)));
+    if (part.size() > kSnapshotPartMax ||
+        ::pread(file, part.data(), part.size(), 0) != static_cast<ssize_t>(part.size())) {
+        return fail(Errc::kBadArgument);
+    }
+    BANYAN_TRY(OpenedPart opened, open_instance(terms_, kept.subject, asked.instance, part, why));
+    if (!opened.text.permanent.empty() && !kept.store && (lock_ >= 0 || kept.erased)) {
+        why = "there is no store file for the instance: it was erased, or never was";
+        return fail(Errc::kNotFound);
+    }
+    const auto size = write_file(file, opened.text.interface);
+    kept.opened = std::move(opened);
+    return size;
+}
+
+/// From here on nothing of the life before comes back: generation and restores are above all that were seen.
+Status Keeper::install(std::uint32_t instance, int vault, std::string &why)
+{
+    Kept &kept = kept_[instance];
+    if (!held_) {
+        if (const Status taken = take(kTakeTries, why); !taken) {
+            return taken;
+        }
+    }
+    kept.let_go();
+    const auto opened = std::exchange(kept.opened, std::nullopt);
+    if (!opened) {
+        return fail(Errc::kBadState);
+    }
+    const SnapshotText &text = opened->text;
+    if (text.permanent.empty()) {
+        return {}; // no TPM had been made by then; one that was since stays
+    }
+    if (!kept.store && lock_ < 0) {
+        BANYAN_TRY(auto store, new_store(instance, text.permanent, {}));
+        kept.store = std::make_unique<Store>(std::move(store));
+    }
+    if (const Status fit = usable(instance); !fit) {
+        why = "its store file is not one to go on from";
+        return fit;
+    }
+    why = "the instance's state could not be written";
+    const bool established = (opened->head.flags & SnapshotHead::kEstablished) != 0;
+    if (const Status done =
+            kept.store->restore({opened->head.generation, established, text.permanent, {}, opened->head.restores});
+        !done) {
+        return done;
+    }
+    if (!text.volatile_state.empty() &&
+        !place_checkpoint(vault, kept.store->record().generation, text.volatile_state)) {
+        return fail(Errc::kIo);
+    }
+    const bool with_names = unpack_names(text.names, kept.subject.names);
+    tell_lineage(instance, with_names);
+    why.clear();
+    return {};
 }
 
 void Keeper::from_worker(std::uint32_t instance)
@@ -382,6 +626,7 @@ void Keeper::from_worker(std::uint32_t instance)
     if (kept.store) {
         said.established = kept.store->record().established ? 1 : 0;
         said.generation = kept.store->record().generation;
+        said.restores = kept.store->record().restores;
     }
     (void)::send(kept.socket, &said, sizeof(said), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
@@ -417,20 +662,23 @@ void run_keeper(int zygote, const EngineOptions &options)
     ::signal(SIGXFSZ, SIG_IGN); // a full quota is an error to answer, not an end
     Keeper keeper(zygote, options);
     std::string why;
-    if (!(options.platform.empty() ? keeper.make_test_key() : keeper.open_platform(why))) {
+    if (!(options.platform.empty() ? keeper.make_test_key(why) : keeper.open_platform(why))) {
         keeper.say_hello(-static_cast<std::int32_t>(Errc::kBadState), why);
         quit(1);
     }
+    keeper.tell_lineages();
     warm_up_store();
+    warm_up_seal();
     const bool landlock = deny_files(keeper.makes_in());
     std::vector<int> calls{
-        SCMP_SYS(read),       SCMP_SYS(write),        SCMP_SYS(epoll_wait),     SCMP_SYS(epoll_ctl),
-        SCMP_SYS(recvmsg),    SCMP_SYS(recvfrom),     SCMP_SYS(sendmsg),        SCMP_SYS(sendto),
-        SCMP_SYS(pread64),    SCMP_SYS(pwrite64),     SCMP_SYS(fdatasync),      SCMP_SYS(lseek),
-        SCMP_SYS(newfstatat), SCMP_SYS(fstat),        SCMP_SYS(close),          SCMP_SYS(memfd_create),
-        SCMP_SYS(mmap),       SCMP_SYS(munmap),       SCMP_SYS(mremap),         SCMP_SYS(brk),
-        SCMP_SYS(madvise),    SCMP_SYS(futex),        SCMP_SYS(getrandom),      SCMP_SYS(clock_gettime),
-        SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall)};
+        SCMP_SYS(read),       SCMP_SYS(write),          SCMP_SYS(epoll_wait),      SCMP_SYS(epoll_ctl),
+        SCMP_SYS(recvmsg),    SCMP_SYS(recvfrom),       SCMP_SYS(sendmsg),         SCMP_SYS(sendto),
+        SCMP_SYS(pread64),    SCMP_SYS(pwrite64),       SCMP_SYS(fdatasync),       SCMP_SYS(lseek),
+        SCMP_SYS(newfstatat), SCMP_SYS(fstat),          SCMP_SYS(close),           SCMP_SYS(memfd_create),
+        SCMP_SYS(mmap),       SCMP_SYS(munmap),         SCMP_SYS(mremap),          SCMP_SYS(brk),
+        SCMP_SYS(madvise),    SCMP_SYS(futex),          SCMP_SYS(getrandom),       SCMP_SYS(clock_gettime),
+        SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn),   SCMP_SYS(restart_syscall), SCMP_SYS(flock),
+        SCMP_SYS(nanosleep),  SCMP_SYS(clock_nanosleep)};
     if (!keeper.makes_in().empty()) { // Landlock says where
         calls.insert(calls.end(), {SCMP_SYS(openat), SCMP_SYS(fsync), SCMP_SYS(unlink)});
     }

@@ -19,6 +19,8 @@ struct EngineOptions {
     std::uint32_t instances = 0;
     bool accept_rollback = false; // report an older store file and go on with it; else refuse it
     bool full_sandbox = false;    // seccomp, namespaces and Landlock, or no engine
+    std::string snapshot_key;     // a file, class test alone; empty: no snapshots there
+    bool incoming = false;        // a snapshot will come; until then the platform folder is another machine's
     /// Of the keeper. A test has disks of its own.
     std::function<Result<std::unique_ptr<StoreFile>>(const std::string &path, int flags)> open_file = open_disk_file;
 };

@@ -49,6 +49,7 @@ constexpr std::array kInsecureNames{
     InsecureName{BANYAN_INSECURE_SERIAL_ARBITER, "serial-arbiter"},
     InsecureName{BANYAN_INSECURE_TEST_ENGINE, "test-engine"},
     InsecureName{BANYAN_INSECURE_ROLLBACK_REPORT, "rollback-report"},
+    InsecureName{BANYAN_INSECURE_RESTORED, "restored"},
 };
 
 template <auto Free>
@@ -127,6 +128,7 @@ void put(const Item &map, const char *key, Item value)
 struct Names {
     Bytes ek;
     Bytes iak;
+    std::uint64_t restores = 0;
 };
 
 class Signer {
@@ -208,7 +210,7 @@ bool Signer::open_platform(const std::string &folder, std::string &why)
         const auto json = nlohmann::json::parse(read_text(instance_file(folder, i, "names")), nullptr, false);
         if (json.is_object() && json.contains("ek") && json.contains("iak") && json["ek"].is_string() &&
             json["iak"].is_string()) {
-            names_[i] = {from_hex(json["ek"].get<std::string>()), from_hex(json["iak"].get<std::string>())};
+            names_[i] = {from_hex(json["ek"].get<std::string>()), from_hex(json["iak"].get<std::string>()), 0};
         }
     }
     return true;
@@ -232,16 +234,21 @@ bool Signer::make_test_key()
 
 void Signer::set_names(const SignerNames &names)
 {
-    if (names.instance < names_.size() && names.ek_size <= sizeof(names.ek) && names.iak_size <= sizeof(names.iak)) {
-        names_[names.instance] = {Bytes(names.ek, names.ek + names.ek_size),
-                                  Bytes(names.iak, names.iak + names.iak_size)};
+    if (names.instance >= names_.size() || names.ek_size > sizeof(names.ek) || names.iak_size > sizeof(names.iak)) {
+        return;
     }
+    if (!names.only_restores) {
+        names_[names.instance].ek.assign(names.ek, names.ek + names.ek_size);
+        names_[names.instance].iak.assign(names.iak, names.iak + names.iak_size);
+    }
+    names_[names.instance].restores = names.restores;
 }
 
 std::optional<Bytes> Signer::payload(const banyan_report_facts &facts) const
 {
     const Names &names = names_[facts.instance];
-    const std::uint32_t insecure = facts.insecure | (test_ ? BANYAN_INSECURE_TEST_ENGINE : 0);
+    const std::uint32_t insecure = facts.insecure | (test_ ? BANYAN_INSECURE_TEST_ENGINE : 0) |
+                                   (names.restores != 0 ? BANYAN_INSECURE_RESTORED : 0);
     std::vector<const char *> weak;
     for (const InsecureName &one : kInsecureNames) {
         if ((insecure & one.bit) != 0) {
@@ -255,7 +262,7 @@ std::optional<Bytes> Signer::payload(const banyan_report_facts &facts) const
     }
     const std::string_view name(facts.name, ::strnlen(facts.name, sizeof(facts.name)));
 
-    const Item map(cbor_new_definite_map(16));
+    const Item map(cbor_new_definite_map(names.restores != 0 ? 17 : 16));
     put(map, "schema", number_item(1));
     put(map, "kind", number_item(facts.kind));
     put(map, "machine", bytes_item(machine_));
@@ -272,6 +279,9 @@ std::optional<Bytes> Signer::payload(const banyan_report_facts &facts) const
     put(map, "ek", bytes_item(names.ek));
     put(map, "iak", bytes_item(names.iak));
     put(map, "nonce", bytes_item({facts.nonce, facts.nonce_size}));
+    if (names.restores != 0) {
+        put(map, "restores", number_item(names.restores));
+    }
     return encode(map);
 }
 

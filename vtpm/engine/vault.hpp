@@ -8,11 +8,13 @@
 #include <cstdint>
 
 #include "vtpm/engine/journal.hpp"
+#include "vtpm/link/snapshot.hpp"
 #include "vtpm/store/store.hpp"
 
 namespace banyan::vtpm {
 
 inline constexpr std::size_t kVolatileMax = 96 * 1024;
+static_assert(kVolatileMax == kSnapshotVolatileMax && kPermanentMax == kSnapshotPermanentMax);
 
 struct Checkpoint {
     std::uint64_t number;     // 0: not valid; the higher is the newer
@@ -42,6 +44,7 @@ struct KeeperSays {
     std::uint32_t size = 0;  // of Vault::permanent, kLoad
     std::uint32_t established = 0;
     std::uint64_t generation = 0; // that is durable now
+    std::uint64_t restores = 0;
 };
 
 // The zygote tells, the keeper reports. One datagram each.
@@ -55,6 +58,14 @@ enum class KeeperTell : std::uint32_t {
     kRolledBack = 7, // from the keeper: an older store file, text
     kStock = 14,     // fd: file with a state made ahead, ticket
     kMissing = 15,   // from the keeper, before kHello: an instance that may be made
+    // Snapshot: each is answered by kDone with its ticket; status is a size or a negated Errc, text says why.
+    kSeal = 8,     // fd: a file with SealOrder and the interface's state, status bytes; becomes the sealed part
+    kOpen = 9,     // fd: a file with a sealed part, status bytes; becomes the interface's state, the rest is kept
+    kInstall = 10, // fd: a vault. What was opened last becomes the instance's state
+    kYield = 11,   // another machine may have the platform folder
+    kTake = 12,    // this one has it again
+    kDone = 13,
+    kLineage = 16, // from the keeper: restores of an instance, and its names if a snapshot brought them
 };
 
 /// Names of an instance's keys, for reports.
@@ -64,6 +75,8 @@ struct SignerNames {
     std::uint8_t iak_size = 0;
     std::uint8_t ek[66] = {};
     std::uint8_t iak[66] = {};
+    std::uint64_t restores = 0;
+    bool only_restores = false; // the names are as they were
 };
 
 struct KeeperMessage {
@@ -73,7 +86,7 @@ struct KeeperMessage {
     bool landlock = false; // kHello
     std::uint32_t ticket = 0;
     char text[160] = {};
-    SignerNames names; // kCreate
+    SignerNames names; // kCreate, kLineage
 };
 
 } // namespace banyan::vtpm

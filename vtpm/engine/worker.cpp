@@ -123,6 +123,7 @@ void Worker::load()
     generation_ = said.generation;
     established_ = said.established != 0;
     established_now_ = established_;
+    shared_store(box_->worker.restores, static_cast<std::uint32_t>(said.restores));
 }
 
 /// Before TPM2_Startup the TPM takes no command: then it is stirred after that one.
@@ -344,6 +345,8 @@ WorkerStatus Worker::perform(Op op, std::uint8_t locality, std::span<const std::
         return status(write_state(bytes));
     case Op::kAdoptState:
         return status(adopt_state());
+    case Op::kCheckpoint:
+        return status(!held_ && make_durable());
     }
     return WorkerStatus::kRefused;
 }

@@ -86,6 +86,7 @@ private:
     void look_after_pool();
     [[nodiscard]] bool start_maker(Pool::Need why);
     [[nodiscard]] bool hand_over(const Pool::Grant &grant);
+    void snapshot(const ControlMessage &request, std::vector<int> &fds);
     void spawn(std::uint32_t index, const ControlMessage &request, std::vector<int> &fds);
     void say(ControlKind kind, std::uint32_t index, std::int32_t status, const std::string &event,
              const std::string &text);
@@ -194,13 +195,53 @@ void Zygote::from_host()
         }
         break;
     }
+    case ControlKind::kSeal:
+    case ControlKind::kOpen:
+    case ControlKind::kInstall:
+    case ControlKind::kYield:
+    case ControlKind::kTake:
+        snapshot(request, fds);
+        break;
     case ControlKind::kHello:
     case ControlKind::kExited:
     case ControlKind::kErased:
     case ControlKind::kNotice:
+    case ControlKind::kDone:
         break;
     }
     close_all(fds);
+}
+
+/// The keeper's work, passed on to it. An instance that gets another state loses its worker first.
+void Zygote::snapshot(const ControlMessage &request, std::vector<int> &fds)
+{
+    Instance &instance = instances_[request.instance];
+    KeeperMessage message;
+    message.instance = request.instance;
+    message.status = request.status;
+    message.ticket = request.life;
+    if (request.kind == ControlKind::kSeal) {
+        message.tell = KeeperTell::kSeal;
+    } else if (request.kind == ControlKind::kOpen) {
+        message.tell = KeeperTell::kOpen;
+    } else if (request.kind == ControlKind::kYield) {
+        message.tell = KeeperTell::kYield;
+    } else if (request.kind == ControlKind::kTake) {
+        message.tell = KeeperTell::kTake;
+    } else {
+        message.tell = KeeperTell::kInstall;
+        kill_worker(instance);
+        instance.waiting = false;
+        close_all(instance.request_fds);
+        pool_.forget(request.instance);
+        if (instance.vault >= 0) {
+            ::close(instance.vault);
+        }
+        instance.vault = make_shared_memory("banyan-vtpm-vault", sizeof(Vault));
+        (void)send_with_fds(keeper_, &message, sizeof(message), std::array{instance.vault});
+        return;
+    }
+    (void)send_with_fds(keeper_, &message, sizeof(message), fds);
 }
 
 bool Zygote::start_maker(Pool::Need why)
@@ -345,6 +386,17 @@ void Zygote::from_keeper()
         say(ControlKind::kNotice, message.instance, message.status, "store-failed", message.text);
     } else if (message.tell == KeeperTell::kRolledBack) {
         say(ControlKind::kNotice, message.instance, message.status, kEventRolledBack, message.text);
+    } else if (message.tell == KeeperTell::kLineage) {
+        instances_[message.instance].made = true;
+        (void)::send(signer_, &message.names, sizeof(message.names), MSG_NOSIGNAL);
+    } else if (message.tell == KeeperTell::kDone) {
+        ControlMessage done;
+        done.kind = ControlKind::kDone;
+        done.instance = message.instance;
+        done.life = message.ticket;
+        done.status = message.status;
+        (void)std::snprintf(done.text, sizeof(done.text), "%s", message.text);
+        (void)send_with_fds(control_, &done, sizeof(done), {}, MSG_DONTWAIT);
     }
 }
 
@@ -505,11 +557,17 @@ int run_zygote(int control, int signer_clients, const EngineOptions &options)
     }
 
     KeeperMessage keeper_hello;
+    std::vector<SignerNames> lineages;
     std::vector<int> none;
     std::vector<bool> made(options.instances, !options.platform.empty());
     bool heard = receive_with_fds(keeper[0], &keeper_hello, sizeof(keeper_hello), none);
-    while (heard && keeper_hello.tell == KeeperTell::kMissing && keeper_hello.instance < made.size()) {
-        made[keeper_hello.instance] = false;
+    while (heard && (keeper_hello.tell == KeeperTell::kMissing || keeper_hello.tell == KeeperTell::kLineage) &&
+           keeper_hello.instance < made.size()) {
+        if (keeper_hello.tell == KeeperTell::kMissing) {
+            made[keeper_hello.instance] = false;
+        } else {
+            lineages.push_back(keeper_hello.names);
+        }
         heard = receive_with_fds(keeper[0], &keeper_hello, sizeof(keeper_hello), none);
     }
     if (!heard || keeper_hello.status != 0) {
@@ -523,6 +581,9 @@ int run_zygote(int control, int signer_clients, const EngineOptions &options)
         signer_hello.text[sizeof(signer_hello.text) - 1] = '\0';
         return refuse(signer_hello.status != 0 ? signer_hello.status : -static_cast<std::int32_t>(Errc::kIo),
                       signer_hello.text);
+    }
+    for (const SignerNames &lineage : lineages) {
+        (void)::send(signer[0], &lineage, sizeof(lineage), MSG_NOSIGNAL);
     }
 
     warm_up();

@@ -20,11 +20,18 @@ enum class ControlKind : std::uint32_t {
     kRestore = 2, // the same, from the last checkpoint
     kKill = 3,
     kErase = 4,
+    // Snapshot, with the machine stopped. life is a ticket; kDone answers, status: a size or a negated Errc
+    kSeal = 5,    // fd: SealOrder and the interface's state, status bytes of it; the part comes back in it
+    kOpen = 6,    // fd: a part, status bytes of it; the interface's state comes back in it
+    kInstall = 7, // what was opened becomes the instance's state; its worker has ended, kRestore starts the next
+    kYield = 8,   // the platform folder is handed to another machine
+    kTake = 9,    // and taken back
     // from the zygote
     kHello = 16,  // status 0: text is the sandbox level; else text says what went wrong
     kExited = 17, // text: how; a worker that was not asked to
     kErased = 18,
     kNotice = 19, // text: "kind: sentence"
+    kDone = 20,   // text: why not
 };
 
 inline constexpr const char *kEventRolledBack = "store-rolled-back";
@@ -41,6 +48,12 @@ struct ControlMessage {
 };
 
 inline constexpr unsigned kSpawnFds = 4;
+
+struct SealOrder {
+    std::uint32_t count = 0; // of instances in the snapshot
+    bool first = false;      // of its parts: the keeper draws a number that no other snapshot has
+    bool running = false;    // with the worker's checkpoint
+};
 
 struct SignRequest {
     std::uint32_t version = kControlVersion;

@@ -21,6 +21,7 @@
 
 #include "vtpm/link/mailbox_host.hpp"
 #include "vtpm/link/patience.hpp"
+#include "vtpm/link/snapshot.hpp"
 
 namespace banyan::vtpm {
 namespace {
@@ -30,6 +31,8 @@ constexpr std::uint64_t kWatchdogNs = 60 * kSecond; // no TPM command takes that
 constexpr std::uint64_t kYieldNs = 30'000;          // most commands without public-key cryptography end within
 constexpr int kYieldersMax = 32;
 constexpr std::uint64_t kHelloNs = 20 * kSecond;
+constexpr std::uint64_t kAskNs = 20 * kSecond;   // the keeper flushes files, or waits for another machine's to end
+constexpr std::uint64_t kAskSliceNs = 5'000'000; // somebody else may have taken in the answer
 
 std::uint64_t monotonic_ns()
 {
@@ -345,6 +348,41 @@ public:
 
     void report(const char *event, const char *text) override { engine_.report({index_, event, text}); }
 
+    std::uint32_t restores() override
+    {
+        if (life_ && life_->host().ready()) {
+            restores_ = life_->host().restores();
+        }
+        return restores_;
+    }
+
+    Result<std::vector<std::uint8_t>> seal(const SealOrder &order, std::span<const std::uint8_t> interface,
+                                           std::string &why) override
+    {
+        std::vector<std::uint8_t> file(sizeof(order) + interface.size());
+        std::memcpy(file.data(), &order, sizeof(order));
+        std::copy(interface.begin(), interface.end(), file.begin() + sizeof(order));
+        if (const Status done = engine_.ask(ControlKind::kSeal, index_, &file, why); !done) {
+            return fail(done.error());
+        }
+        return file;
+    }
+
+    Result<std::vector<std::uint8_t>> open(std::span<const std::uint8_t> part, std::string &why) override
+    {
+        std::vector<std::uint8_t> file(part.begin(), part.end());
+        if (const Status done = engine_.ask(ControlKind::kOpen, index_, &file, why); !done) {
+            return fail(done.error());
+        }
+        return file;
+    }
+
+    Status install(std::string &why) override
+    {
+        life_ = nullptr;
+        return engine_.ask(ControlKind::kInstall, index_, nullptr, why);
+    }
+
 private:
     /// Many instances that start at once fill the socket: who found it full asks again when it is looked at.
     Status send_start()
@@ -377,6 +415,7 @@ private:
     std::uint32_t lives_ = 0;
     std::uint32_t told_ = 0; // the last life that the zygote was asked for
     std::uint32_t stopped_ = 0;
+    std::uint32_t restores_ = 0;
     std::uint64_t started_at_ = 0;
 };
 
@@ -425,6 +464,10 @@ Result<std::unique_ptr<EngineLink>> EngineLink::start(const Options &options, st
     char rollback[] = "report";
     char sandbox_flag[] = "--require-sandbox";
     char sandbox[] = "full";
+    std::string snapshot_key = options.snapshot_key;
+    char snapshot_key_flag[] = "--snapshot-key";
+    char incoming_flag[] = "--incoming";
+    char incoming[] = "yes";
     std::vector<char *> argv{engine.data(), role, instances_flag, count.data()};
     const auto add = [&argv](bool wanted, char *flag, char *value) {
         if (wanted) {
@@ -434,6 +477,8 @@ Result<std::unique_ptr<EngineLink>> EngineLink::start(const Options &options, st
     add(!platform.empty(), platform_flag, platform.data());
     add(options.accept_rollback, rollback_flag, rollback);
     add(options.full_sandbox, sandbox_flag, sandbox);
+    add(!snapshot_key.empty(), snapshot_key_flag, snapshot_key.data());
+    add(options.incoming, incoming_flag, incoming);
     argv.push_back(nullptr);
 
     posix_spawn_file_actions_t actions;
@@ -559,6 +604,9 @@ void EngineLink::take(const ControlMessage &message)
     if (std::strcmp(message.event, kEventRolledBack) == 0) {
         rolled_back_.fetch_add(1, std::memory_order_relaxed);
     }
+    if (message.kind == ControlKind::kDone) {
+        done_ = message;
+    }
     if (message.event[0] != '\0') {
         events_.push_back({message.instance, message.event, message.text});
         news_ = true;
@@ -570,6 +618,95 @@ void EngineLink::report(LinkEvent event)
     const std::lock_guard lock(control_mutex_);
     events_.push_back(std::move(event));
     news_ = true;
+}
+
+namespace {
+
+/// Memory that QEMU and the keeper write in turn; its size is sealed, so that nobody takes pages away.
+class SharedFile {
+public:
+    SharedFile() : fd_(::memfd_create("banyan-vtpm-snapshot", MFD_CLOEXEC | MFD_ALLOW_SEALING))
+    {
+        if (fd_.ok() && ::ftruncate(fd_.get(), kSnapshotPartMax) == 0 &&
+            ::fcntl(fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0) {
+            void *at = ::mmap(nullptr, kSnapshotPartMax, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
+            bytes_ = at == MAP_FAILED ? nullptr : static_cast<std::uint8_t *>(at);
+        }
+    }
+    ~SharedFile()
+    {
+        if (bytes_ != nullptr) {
+            ::munmap(bytes_, kSnapshotPartMax);
+        }
+    }
+    SharedFile(const SharedFile &) = delete;
+    SharedFile &operator=(const SharedFile &) = delete;
+    [[nodiscard]] int fd() const { return fd_.get(); }
+    [[nodiscard]] std::uint8_t *bytes() const { return bytes_; }
+
+private:
+    Fd fd_;
+    std::uint8_t *bytes_ = nullptr;
+};
+
+} // namespace
+
+Status EngineLink::ask(ControlKind kind, std::uint32_t instance, std::vector<std::uint8_t> *file, std::string &why)
+{
+    const std::lock_guard one_at_a_time(ask_mutex_);
+    const auto refuse = [&](Errc code, const char *text) {
+        why = text;
+        return fail(code);
+    };
+    std::optional<SharedFile> memory;
+    if (file != nullptr) {
+        memory.emplace();
+        if (memory->bytes() == nullptr || file->size() > kSnapshotPartMax) {
+            return refuse(Errc::kNoSpace, "no memory for the snapshot");
+        }
+        std::copy(file->begin(), file->end(), memory->bytes());
+    }
+    ControlMessage message;
+    message.kind = kind;
+    message.instance = instance;
+    message.life = ++asked_;
+    message.status = file != nullptr ? static_cast<std::int32_t>(file->size()) : 0;
+    const int fd = memory ? memory->fd() : -1;
+    const std::uint64_t begun = monotonic_ns();
+    Status sent = fail(Errc::kBusy);
+    while (!sent) {
+        sent = send(message, &fd, file != nullptr ? 1 : 0);
+        if (!sent && (sent.error() != Errc::kBusy || monotonic_ns() - begun > kAskNs)) {
+            return refuse(Errc::kIo, "the vTPM engine does not answer");
+        }
+    }
+    for (;;) {
+        pump();
+        {
+            const std::lock_guard lock(control_mutex_);
+            if (done_ && done_->life == asked_) {
+                break;
+            }
+        }
+        if (!alive() || monotonic_ns() - begun > kAskNs) {
+            return refuse(Errc::kIo, "the vTPM engine does not answer");
+        }
+        (void)readable_within(control_, kAskSliceNs);
+    }
+    const std::lock_guard lock(control_mutex_);
+    const ControlMessage done = *done_;
+    done_.reset();
+    if (done.status < 0) {
+        return refuse(static_cast<Errc>(-done.status), done.text);
+    }
+    if (file != nullptr) {
+        const auto size = static_cast<std::size_t>(done.status);
+        if (size > kSnapshotPartMax) {
+            return refuse(Errc::kIo, "the vTPM engine answered with nonsense");
+        }
+        file->assign(memory->bytes(), memory->bytes() + size);
+    }
+    return {};
 }
 
 bool EngineLink::is_erased(std::uint32_t instance) const

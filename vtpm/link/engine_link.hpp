@@ -32,6 +32,8 @@ public:
         std::uint32_t instances = 1;
         bool accept_rollback = false;
         bool full_sandbox = false;
+        std::string snapshot_key; // file, class test alone; empty: no snapshots there
+        bool incoming = false;    // a snapshot will come; until then the platform folder is another machine's
     };
 
     [[nodiscard]] static Result<std::unique_ptr<EngineLink>> start(const Options &options, std::string &why);
@@ -61,6 +63,11 @@ public:
 
     [[nodiscard]] Status send(const ControlMessage &message, const int *fds, unsigned count);
 
+    /// Snapshot: one question to the keeper and its answer, which takes as long as it takes, but not for ever. `file`'s
+    /// bytes are replaced. With the machine stopped alone.
+    [[nodiscard]] Status ask(ControlKind kind, std::uint32_t instance, std::vector<std::uint8_t> *file,
+                             std::string &why);
+
 private:
     EngineLink() = default;
     void take(const ControlMessage &message);
@@ -78,6 +85,10 @@ private:
     std::mutex control_mutex_; // reading control_, and events_
     std::vector<LinkEvent> events_;
     std::atomic<bool> news_{false}; // events_ is not empty
+    std::optional<ControlMessage> done_;
+
+    std::mutex ask_mutex_;
+    std::uint32_t asked_ = 0;
 
     struct Slot {
         bool busy = false;

@@ -6,8 +6,11 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "banyan/base/result.hpp"
+#include "vtpm/link/control.hpp"
 #include "vtpm/link/mailbox.hpp"
 #include "vtpm/link/tpm_setup.hpp"
 
@@ -43,7 +46,8 @@ protected:
     Waiter &operator=(const Waiter &) = default;
 };
 
-/// One instance's way to its worker. The owner's lock is held around every call; none of them waits.
+/// One instance's way to its worker. The owner's lock is held around every call; none of them waits, but for the three
+/// of snapshots, which are called with the machine stopped.
 class InstanceLink {
 public:
     virtual ~InstanceLink() = default;
@@ -69,6 +73,22 @@ public:
 
     /// Something a user should learn of this instance.
     virtual void report(const char * /*event*/, const char * /*text*/) {}
+
+    [[nodiscard]] virtual std::uint32_t restores() { return 0; }
+    /// The TPM's state and the interface's, sealed. Nothing runs in the engine for this instance.
+    [[nodiscard]] virtual Result<std::vector<std::uint8_t>>
+    seal(const SealOrder & /*order*/, std::span<const std::uint8_t> /*interface*/, std::string & /*why*/)
+    {
+        return fail(Errc::kUnsupported);
+    }
+    /// The interface's state in a sealed part; the TPM's waits in the engine.
+    [[nodiscard]] virtual Result<std::vector<std::uint8_t>> open(std::span<const std::uint8_t> /*part*/,
+                                                                 std::string & /*why*/)
+    {
+        return fail(Errc::kUnsupported);
+    }
+    /// What was opened becomes the TPM's state, durably; the worker is gone. start(true) goes on with it.
+    [[nodiscard]] virtual Status install(std::string & /*why*/) { return fail(Errc::kUnsupported); }
 
 protected:
     InstanceLink() = default;

@@ -17,10 +17,11 @@ enum class Op : std::uint32_t {
     kHashData = 3,
     kHashEnd = 4,
     kResetEstablished = 5,
-    kStartup = 6,    // after a held power-on
-    kReadState = 7,  // kind, offset: the answer is the size of all and a part. Words are big-endian
-    kWriteState = 8, // kind, offset, part
-    kAdoptState = 9, // what was written becomes the TPM's state, durable
+    kStartup = 6,     // after a held power-on
+    kReadState = 7,   // kind, offset: the answer is the size of all and a part. Words are big-endian
+    kWriteState = 8,  // kind, offset, part
+    kAdoptState = 9,  // what was written becomes the TPM's state, durable
+    kCheckpoint = 10, // a checkpoint with nothing after it: the vault then holds the TPM as it is
 };
 
 enum class StateKind : std::uint32_t { kPermanent = 1, kVolatile = 2 };
@@ -50,6 +51,7 @@ struct Mailbox {
         std::uint32_t state;
         std::uint32_t established;
         std::uint32_t refused_syscall; // number + 1
+        std::uint32_t restores;        // snapshots that this TPM was brought back from
     } worker;
     alignas(4096) std::uint8_t command[kTpmBufferSize];
     std::uint8_t answer[kTpmBufferSize];

@@ -36,6 +36,7 @@ public:
         return shared_load(box_->worker.state) == static_cast<std::uint32_t>(WorkerState::kReady);
     }
     [[nodiscard]] bool established() const { return shared_load(box_->worker.established) != 0; }
+    [[nodiscard]] std::uint32_t restores() const { return shared_load(box_->worker.restores); }
 
 private:
     Mailbox *box_ = nullptr;

@@ -65,6 +65,8 @@ const char *name_of(PowerState state)
     return "?";
 }
 
+} // namespace
+
 std::unique_ptr<Interface> make_interface(const InstanceSetup &setup)
 {
     switch (setup.interface) {
@@ -75,8 +77,6 @@ std::unique_ptr<Interface> make_interface(const InstanceSetup &setup)
     }
     return nullptr;
 }
-
-} // namespace
 
 std::uint64_t command_cost_ns(std::uint32_t command_code)
 {
@@ -647,6 +647,7 @@ std::string Instance::json()
              std::pair{"denied", counters_.denied},
              std::pair{"locality4_writes", counters_.locality4_writes},
              std::pair{"unpowered", counters_.unpowered},
+             std::pair{"restores", std::uint64_t{link_->restores()}},
          }) {
         text += std::string(",\"") + name + "\":" + std::to_string(value);
     }

@@ -63,8 +63,24 @@ struct InstanceCounters {
     std::uint64_t denied = 0;           // writes without effect: to locality 4, or while it was off
 };
 
+[[nodiscard]] std::unique_ptr<Interface> make_interface(const InstanceSetup &setup);
+
+/// What an instance holds outside its TPM, in a snapshot.
+struct InterfaceImage {
+    PowerState state = PowerState::kOff; // kOff, kReady or kFailed
+    unsigned deaths = 0;
+    std::unique_ptr<Interface> interface;
+    bool held = false; // deterministic: a response that is there, its time is not
+    std::int64_t visible_at_ns = 0;
+    std::vector<std::uint8_t> response; // held
+};
+
+/// Bytes that may come from anybody: what could not have been saved by an instance of this setup is refused.
+[[nodiscard]] Result<InterfaceImage> parse_interface(std::span<const std::uint8_t> bytes, const InstanceSetup &setup);
+
 /// One TPM: interface, power, launch, and the way to its worker. Thread safe: one lock, held for no wait. Only write()
-/// waits, without the lock; in deterministic mode also state() and launch_poll(), whose answer the guest can see.
+/// waits, without the lock; in deterministic mode also state() and launch_poll(), whose answer the guest can see; and
+/// save() and resume(), which are called with the machine stopped.
 class Instance {
 public:
     /// The observer, when there is one, outlives the instance.
@@ -85,6 +101,15 @@ public:
 
     [[nodiscard]] Status launch(LaunchEvent event, std::span<const std::uint8_t> data);
     [[nodiscard]] LaunchProgress launch_poll();
+
+    /// Snapshot. save() lets the command under way end, so that none is in it by half; refuses an open launch.
+    [[nodiscard]] Result<std::vector<std::uint8_t>> save(const SealOrder &order, std::int64_t now_ns, std::string &why);
+    /// Checks a part and keeps the TPM's state in it ready in the engine; nothing changes yet.
+    [[nodiscard]] Result<InterfaceImage> open(std::span<const std::uint8_t> part, std::string &why);
+    /// Goes on with what was opened last. On failure the instance is failed, or off.
+    [[nodiscard]] Status resume(InterfaceImage image, std::string &why);
+    /// Its state went on elsewhere.
+    void lose();
 
     [[nodiscard]] std::string json();
 
@@ -131,6 +156,9 @@ private:
     void startup();
     void tell_host();
     void wait_for_worker(Guard &guard, std::uint64_t bound_ns);
+    [[nodiscard]] bool at_rest();
+    [[nodiscard]] bool checkpoint(Guard &guard);
+    [[nodiscard]] bool launch_is_open() const; // or one that comes before TPM2_Startup
     [[nodiscard]] bool launch_under_way() const { return launch_busy(launch_) || work_ == Work::kStartup; }
     [[nodiscard]] bool powered() const
     {

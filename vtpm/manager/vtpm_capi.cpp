@@ -18,8 +18,10 @@
 #include "vtpm/link/engine_link.hpp"
 #include "vtpm/manager/binding.hpp"
 #include "vtpm/manager/instance.hpp"
+#include "vtpm/manager/snapshots.hpp"
 
 using banyan::Errc;
+using banyan::fail;
 using banyan::Status;
 using banyan::vtpm::Instance;
 
@@ -70,6 +72,7 @@ struct banyan_vtpm {
     std::unique_ptr<banyan::vtpm::EngineLink> engine;
     std::vector<std::unique_ptr<HostObserver>> observers; // the next two never change after creation
     std::vector<std::unique_ptr<Instance>> instances;
+    std::unique_ptr<banyan::vtpm::Snapshots> snapshots;
     banyan::vtpm::BindingTable bindings;
     std::atomic<std::uint64_t> untagged{0};  // no requester, or not from a core
     std::atomic<std::uint64_t> unbound{0};   // a domain without an instance in that window
@@ -256,12 +259,14 @@ banyan_status banyan_vtpm_create(const banyan_vtpm_config *config, const banyan_
         vtpm->ops = *ops;
     }
     vtpm->opaque = opaque;
-    auto engine = banyan::vtpm::EngineLink::start({config->engine, config->platform != nullptr ? config->platform : "",
-                                                   config->instances, config->rollback == BANYAN_ROLLBACK_REPORT,
-                                                   config->require_sandbox == BANYAN_SANDBOX_FULL},
-                                                  why);
+    const auto text_of = [](const char *text) { return text != nullptr ? text : ""; };
+    auto engine = banyan::vtpm::EngineLink::start(
+        {config->engine, text_of(config->platform), config->instances, config->rollback == BANYAN_ROLLBACK_REPORT,
+         config->require_sandbox == BANYAN_SANDBOX_FULL, text_of(config->snapshot_key), config->incoming != 0},
+        why);
     vtpm->config.engine = nullptr; // the caller's
     vtpm->config.platform = nullptr;
+    vtpm->config.snapshot_key = nullptr;
     if (!engine) {
         return refuse(engine.error());
     }
@@ -276,6 +281,7 @@ banyan_status banyan_vtpm_create(const banyan_vtpm_config *config, const banyan_
         vtpm->instances.push_back(
             std::make_unique<Instance>(instance_config, vtpm->engine->instance(i), vtpm->observers.back().get()));
     }
+    vtpm->snapshots = std::make_unique<banyan::vtpm::Snapshots>(*vtpm->engine, vtpm->instances, config->incoming != 0);
     (void)vtpm->bindings.bind(0, 0);
     *out = vtpm.release();
     return BANYAN_OK;
@@ -467,7 +473,10 @@ banyan_status banyan_vtpm_power_on_held(banyan_vtpm *vtpm, std::uint32_t instanc
 banyan_status banyan_vtpm_power_on(banyan_vtpm *vtpm, std::uint32_t instance)
 {
     Instance *it = vtpm == nullptr ? nullptr : vtpm->find(instance);
-    return it == nullptr ? to_c(Errc::kBadArgument) : to_c(it->power_on());
+    if (it == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    return vtpm->snapshots->defer_power_on(instance) ? BANYAN_OK : to_c(it->power_on());
 }
 
 banyan_status banyan_vtpm_power_off(banyan_vtpm *vtpm, std::uint32_t instance)
@@ -525,6 +534,59 @@ banyan_status banyan_vtpm_drtm_poll(banyan_vtpm *vtpm, std::uint32_t instance)
     const banyan_status status = to_c(it->launch_poll());
     vtpm->report_events();
     return status;
+}
+
+namespace {
+
+banyan_status tell(banyan_vtpm *vtpm, const Status &status, const std::string &why, char **error)
+{
+    vtpm->report_events();
+    if (!status && error != nullptr) {
+        *error = copy_of(why);
+    }
+    return to_c(status);
+}
+
+} // namespace
+
+banyan_status banyan_vtpm_save(banyan_vtpm *vtpm, std::int64_t vtime_ns, int hand_over, std::uint8_t **bytes,
+                               std::size_t *size, char **error)
+{
+    if (vtpm == nullptr || bytes == nullptr || size == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    std::string why;
+    const auto saved = vtpm->snapshots->save(vtime_ns, hand_over != 0, why);
+    if (!saved) {
+        return tell(vtpm, fail(saved.error()), why, error);
+    }
+    *bytes = static_cast<std::uint8_t *>(std::malloc(saved->size()));
+    if (*bytes == nullptr) {
+        return to_c(Errc::kNoSpace);
+    }
+    std::memcpy(*bytes, saved->data(), saved->size());
+    *size = saved->size();
+    return tell(vtpm, {}, why, error);
+}
+
+banyan_status banyan_vtpm_load(banyan_vtpm *vtpm, const std::uint8_t *bytes, std::size_t size, char **error)
+{
+    if (vtpm == nullptr || (bytes == nullptr && size != 0)) {
+        return to_c(Errc::kBadArgument);
+    }
+    std::string why;
+    const Status loaded = vtpm->snapshots->load({bytes, size}, why);
+    return tell(vtpm, loaded, why, error);
+}
+
+banyan_status banyan_vtpm_run(banyan_vtpm *vtpm, char **error)
+{
+    if (vtpm == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    std::string why;
+    const Status running = vtpm->snapshots->run(why);
+    return tell(vtpm, running, why, error);
 }
 
 banyan_status banyan_vtpm_sign(banyan_vtpm *vtpm, std::uint32_t slot, const banyan_report_facts *facts)

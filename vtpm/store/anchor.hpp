@@ -37,6 +37,9 @@ public:
 
     [[nodiscard]] const std::optional<Anchored> &now() const { return now_; }
 
+    /// The same instance's, as the file has it now.
+    [[nodiscard]] Anchor read_again() const { return {file_, key_, instance_}; }
+
     /// Durable on success. On failure now() is what it was, and so is the disk, or else the next settle() fails or
     /// repairs it.
     [[nodiscard]] Status advance(const Anchored &next);

@@ -31,7 +31,7 @@ Status first_record(StoreFile &file, const StoreKey &key, std::uint32_t instance
     if (const Status filled = fill(file); !filled) {
         return filled;
     }
-    return write_slot(file, key, instance, 1, false, blob, mac);
+    return write_slot(file, key, instance, {1, false, Bytes(blob.begin(), blob.end()), {}, 0}, mac);
 }
 
 Status create_file(const std::string &path, const StoreKey &key, std::uint32_t instance,
@@ -140,7 +140,7 @@ Result<Store> Store::adopt_empty(std::unique_ptr<StoreFile> file, const StoreKey
     if (!done) {
         return fail(done.error());
     }
-    store.record_ = {1, false, Bytes(permanent_blob.begin(), permanent_blob.end()), mac};
+    store.record_ = {1, false, Bytes(permanent_blob.begin(), permanent_blob.end()), mac, 0};
     return store;
 }
 
@@ -156,11 +156,12 @@ Store Store::begin(std::unique_ptr<StoreFile> file, const StoreKey &key, std::ui
                    std::optional<Anchor> anchor, std::span<const std::uint8_t> permanent_blob)
 {
     Store store(std::move(file), key, instance, std::move(anchor));
-    store.record_ = {0, false, Bytes(permanent_blob.begin(), permanent_blob.end()), {}};
+    store.record_ = {0, false, Bytes(permanent_blob.begin(), permanent_blob.end()), {}, 0};
     return store;
 }
 
-Status Store::write_record(std::uint64_t generation, std::span<const std::uint8_t> permanent_blob, bool established)
+Status Store::write_record(std::uint64_t generation, std::span<const std::uint8_t> permanent_blob, bool established,
+                           std::uint64_t restores)
 {
     if (anchor_) {
         // The slot to be overwritten must not be the one that the disk's anchor names.
@@ -169,7 +170,8 @@ Status Store::write_record(std::uint64_t generation, std::span<const std::uint8_
         }
     }
     StoreMac mac{};
-    if (const Status done = write_slot(*file_, key_, instance_, generation, established, permanent_blob, mac); !done) {
+    StoreRecord next{generation, established, Bytes(permanent_blob.begin(), permanent_blob.end()), {}, restores};
+    if (const Status done = write_slot(*file_, key_, instance_, next, mac); !done) {
         // The slot may be whole on the disk although the flush failed: take it back, or a crash would bring up a
         // state that nobody was told of. (With an anchor it would not; it is still better gone.)
         const SlotHead nothing{};
@@ -181,7 +183,8 @@ Status Store::write_record(std::uint64_t generation, std::span<const std::uint8_
             return done;
         }
     }
-    record_ = {generation, established, Bytes(permanent_blob.begin(), permanent_blob.end()), mac};
+    record_ = std::move(next);
+    record_.mac = mac;
     freshness_ = Freshness::kCurrent;
     return {};
 }
@@ -191,7 +194,38 @@ Status Store::commit(std::span<const std::uint8_t> permanent_blob, bool establis
     if (!file_ || freshness_ != Freshness::kCurrent) {
         return fail(Errc::kBadState);
     }
-    return write_record(record_.generation + 1, permanent_blob, established);
+    return write_record(record_.generation + 1, permanent_blob, established, record_.restores);
+}
+
+/// A generation above every one that was seen, and never over the record that is there.
+std::uint64_t Store::above(std::uint64_t seen) const
+{
+    const std::uint64_t anchored = anchor_ && anchor_->now() ? anchor_->now()->generation : 0;
+    const std::uint64_t next = std::max({record_.generation, anchored, seen}) + 1;
+    return next + (next % 2 == record_.generation % 2 ? 1 : 0);
+}
+
+Status Store::restore(const StoreRecord &snapshot)
+{
+    if (!file_ || freshness_ != Freshness::kCurrent || snapshot.generation > kErasedGeneration / 2) {
+        return fail(Errc::kBadState);
+    }
+    const std::uint64_t restores = std::min(std::max(record_.restores, snapshot.restores) + 1, kRestoresMax);
+    return write_record(above(snapshot.generation), snapshot.permanent, snapshot.established, restores);
+}
+
+Status Store::reload()
+{
+    if (!file_) {
+        return fail(Errc::kBadState);
+    }
+    std::optional<Anchor> anchor;
+    if (anchor_) {
+        anchor = anchor_->read_again();
+    }
+    BANYAN_TRY(auto again, open(std::move(file_), key_, instance_, std::move(anchor)));
+    *this = std::move(again);
+    return {};
 }
 
 Status Store::accept()
@@ -199,11 +233,8 @@ Status Store::accept()
     if (!file_ || freshness_ == Freshness::kErased) {
         return fail(Errc::kBadState);
     }
-    const std::uint64_t anchored = anchor_ && anchor_->now() ? anchor_->now()->generation : 0;
-    std::uint64_t next = std::max(record_.generation, anchored) + 1;
-    next += next % 2 == record_.generation % 2 ? 1 : 0; // never over the record that is being accepted
     const Bytes permanent = record_.permanent;
-    return write_record(next, permanent, record_.established);
+    return write_record(above(0), permanent, record_.established, record_.restores);
 }
 
 bool Store::anything_left()

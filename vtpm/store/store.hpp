@@ -27,6 +27,7 @@ struct StoreRecord {
     bool established = false;     // tpmEstablishment: a D-RTM sequence was completed since the last reset of the bit
     Bytes permanent;              // libtpms' permanent state
     StoreMac mac{};
+    std::uint64_t restores = 0; // snapshots that this TPM was brought back from; each began a new lineage
 };
 
 /// What the anchor says of an opened store.
@@ -88,6 +89,12 @@ public:
     /// every one seen.
     [[nodiscard]] Status accept();
 
+    /// A snapshot's state, as commit(). Generation and number of restores come out above those of this store, of its
+    /// anchor and of the snapshot: nothing that was ever handed out has their like.
+    [[nodiscard]] Status restore(const StoreRecord &snapshot);
+    /// Reads the file and the anchor again: another machine may have had them meanwhile. On failure nothing is left.
+    [[nodiscard]] Status reload();
+
     /// Overwrites both slots, durable; nothing can be loaded any more, from this file or an older one.
     [[nodiscard]] Status erase();
 
@@ -99,7 +106,8 @@ private:
           anchor_(std::move(anchor))
     {}
     [[nodiscard]] Status write_record(std::uint64_t generation, std::span<const std::uint8_t> permanent_blob,
-                                      bool established);
+                                      bool established, std::uint64_t restores);
+    [[nodiscard]] std::uint64_t above(std::uint64_t seen) const;
     [[nodiscard]] Status overwrite();
     [[nodiscard]] bool anything_left();
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vtpm/store/store_slot.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -33,13 +34,15 @@ bool read_slot(StoreFile &file, const StoreKey &key, std::uint32_t instance, uns
         !mac_of(key, head, blob, mac) || !same_mac(head.mac, mac)) {
         return false;
     }
-    record = {head.generation, (head.flags & kFlagEstablished) != 0, std::move(blob), mac};
+    record = {head.generation, (head.flags & kFlagEstablished) != 0, std::move(blob), mac,
+              head.flags >> kRestoresShift};
     return true;
 }
 
-Status write_slot(StoreFile &file, const StoreKey &key, std::uint32_t instance, std::uint64_t generation,
-                  bool established, std::span<const std::uint8_t> blob, StoreMac &mac)
+Status write_slot(StoreFile &file, const StoreKey &key, std::uint32_t instance, const StoreRecord &record,
+                  StoreMac &mac)
 {
+    const Bytes &blob = record.permanent;
     if (blob.empty() || blob.size() > kPermanentMax) {
         return fail(Errc::kBadArgument);
     }
@@ -47,14 +50,15 @@ Status write_slot(StoreFile &file, const StoreKey &key, std::uint32_t instance, 
     std::memcpy(head.magic, kStoreMagic, sizeof(kStoreMagic));
     head.version = kStoreVersion;
     head.instance = instance;
-    head.generation = generation;
-    head.flags = established ? kFlagEstablished : 0;
+    head.generation = record.generation;
+    head.flags = (record.established ? kFlagEstablished : 0) |
+                 static_cast<std::uint32_t>(std::min(record.restores, kRestoresMax)) << kRestoresShift;
     head.size = static_cast<std::uint32_t>(blob.size());
     if (!mac_of(key, head, blob, mac)) {
         return fail(Errc::kIo);
     }
     std::memcpy(head.mac, mac.data(), kStoreMacSize);
-    const off_t at = slot_of(generation);
+    const off_t at = slot_of(record.generation);
     // One flush for both: a torn slot fails its MAC, and the other slot is whole.
     Status done = write_whole(file, blob.data(), blob.size(), at + static_cast<off_t>(kBlobAt));
     if (done) {

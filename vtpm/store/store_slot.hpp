@@ -14,6 +14,8 @@ namespace banyan::vtpm {
 inline constexpr char kStoreMagic[8] = {'B', 'A', 'N', 'Y', 'A', 'N', 'N', 'V'};
 inline constexpr std::uint32_t kStoreVersion = 1;
 inline constexpr std::uint32_t kFlagEstablished = 1;
+inline constexpr unsigned kRestoresShift = 16; // upper half of the flags
+inline constexpr std::uint64_t kRestoresMax = 0xffff;
 inline constexpr off_t kSlotSize = 132 * 1024; // head in the first 4 KiB, blob after it
 inline constexpr std::size_t kBlobAt = 4096;
 
@@ -41,7 +43,7 @@ static_assert(kBlobAt + kPermanentMax <= static_cast<std::size_t>(kSlotSize));
 [[nodiscard]] bool read_slot(StoreFile &file, const StoreKey &key, std::uint32_t instance, unsigned slot,
                              StoreRecord &record);
 /// Durable on success. mac: of the record.
-[[nodiscard]] Status write_slot(StoreFile &file, const StoreKey &key, std::uint32_t instance, std::uint64_t generation,
-                                bool established, std::span<const std::uint8_t> blob, StoreMac &mac);
+[[nodiscard]] Status write_slot(StoreFile &file, const StoreKey &key, std::uint32_t instance, const StoreRecord &record,
+                                StoreMac &mac);
 
 } // namespace banyan::vtpm

@@ -52,6 +52,7 @@ enum banyan_insecure {
     BANYAN_INSECURE_SERIAL_ARBITER = 1u << 3, /* "serial-arbiter": launches wait for each other (bench control) */
     BANYAN_INSECURE_TEST_ENGINE = 1u << 4,    /* "test-engine": vTPM engine or keys are of class test */
     BANYAN_INSECURE_ROLLBACK_REPORT = 1u << 6, /* "rollback-report": an older vTPM state put back is reported, not refused */
+    BANYAN_INSECURE_RESTORED = 1u << 7,        /* "restored": the TPM was brought back from a snapshot; the signer's word */
 };
 
 #endif

@@ -13,7 +13,7 @@ extern "C" {
  *
  * Threads: every function may be called from any thread, with or without QEMU's big lock; each instance has a lock of
  * its own. Only mmio_write may wait, at most sync_bound_ns of host time, and must therefore be called without the big
- * lock. All others post or poll and return.
+ * lock. All others post or poll and return, but for save, load and run.
  */
 #define BANYAN_VTPM_ABI_VERSION 1u
 #define BANYAN_VTPM_WINDOW_SIZE 0x5000u
@@ -30,6 +30,9 @@ struct banyan_vtpm_config {
     uint32_t did_vid;       /* TPM_DID_VID; 0: the default */
     uint32_t rollback;        /* enum banyan_vtpm_rollback */
     uint32_t require_sandbox; /* enum banyan_vtpm_sandbox: creation fails if the host cannot give it */
+    /* Snapshots: a file of 32 random bytes, without platform alone; NULL: no snapshots there. A platform has its own. */
+    const char *snapshot_key;
+    uint32_t incoming; /* 1: banyan_vtpm_load will come; until then the platform folder is another machine's */
 };
 
 /* A store file that is not the newest (docs/spec/vtpm.md, section 9). */
@@ -175,6 +178,25 @@ enum banyan_drtm_step { BANYAN_DRTM_START = 0, BANYAN_DRTM_DATA = 1, BANYAN_DRTM
 banyan_status banyan_vtpm_drtm(struct banyan_vtpm *vtpm, uint32_t instance, enum banyan_drtm_step step,
                                const void *data, uint32_t size);
 banyan_status banyan_vtpm_drtm_poll(struct banyan_vtpm *vtpm, uint32_t instance);
+
+/*
+ * Snapshot and migration: every instance, sealed under the platform's key (docs/spec/vtpm.md, "Snapshot"). The machine
+ * is stopped, no other function is under way; the three wait for the engine: a command under way ends first.
+ * On failure *error, when not NULL, gets a sentence to be freed with free().
+ *
+ * save: *bytes is to be freed with free(). Refused while a launch is open anywhere. hand_over 1: another machine goes on
+ * with the state and may take the platform folder; run takes it back.
+ * load: bytes may come from anybody. Either all of it is good, or nothing has changed; if only then an instance cannot be
+ * brought back (a full disk), that one is failed. Each load begins a new lineage: generation and number of restores
+ * rise above all that were seen, and the TPM's random numbers are stirred before it returns.
+ * run: before the machine runs (again), always allowed. Fails when another machine went on with the state; the instances
+ * are failed then.
+ */
+#define BANYAN_VTPM_SNAPSHOT_MAX(instances) (4096u + (size_t)(instances) * 245760u)
+banyan_status banyan_vtpm_save(struct banyan_vtpm *vtpm, int64_t vtime_ns, int hand_over, uint8_t **bytes, size_t *size,
+                               char **error);
+banyan_status banyan_vtpm_load(struct banyan_vtpm *vtpm, const uint8_t *bytes, size_t size, char **error);
+banyan_status banyan_vtpm_run(struct banyan_vtpm *vtpm, char **error);
 
 /* Signs a report or receipt with the platform key (COSE_Sign1, ES384). One at a time per slot (0..31). */
 banyan_status banyan_vtpm_sign(struct banyan_vtpm *vtpm, uint32_t slot, const struct banyan_report_facts *facts);

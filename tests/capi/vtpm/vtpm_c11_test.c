@@ -8,7 +8,7 @@
 #include <time.h>
 
 _Static_assert(sizeof(struct banyan_cycle) == 16, "layout of a bus cycle");
-_Static_assert(sizeof(struct banyan_vtpm_config) == 48, "layout of the configuration");
+_Static_assert(sizeof(struct banyan_vtpm_config) == 64, "layout of the configuration");
 _Static_assert(sizeof(struct banyan_vtpm_instance_config) == 32, "layout of an instance's configuration");
 _Static_assert(sizeof(struct banyan_vtpm_command) == 40, "layout of a command's record");
 _Static_assert(sizeof(struct banyan_vtpm_description) == 56, "layout of a window's description");
@@ -249,6 +249,24 @@ int main(int argc, char **argv)
 
     check_windows(vtpm);
     CHECK(commands > 0 && localities > 0);
+
+    /* Snapshot: without a key a sentence, and nothing has changed. */
+    uint8_t *saved = NULL;
+    size_t saved_size = 0;
+    char *why = NULL;
+    CHECK(banyan_vtpm_save(NULL, 0, 0, &saved, &saved_size, &why) < 0 && why == NULL);
+    CHECK(banyan_vtpm_save(vtpm, 0, 0, NULL, &saved_size, NULL) < 0);
+    CHECK(banyan_vtpm_save(vtpm, 0, 0, &saved, &saved_size, &why) < 0 && why != NULL && saved == NULL);
+    CHECK(why != NULL && strstr(why, "snapshot-key") != NULL);
+    free(why);
+    why = NULL;
+    CHECK(banyan_vtpm_load(NULL, report, 10, NULL) < 0);
+    CHECK(banyan_vtpm_load(vtpm, NULL, 10, NULL) < 0);
+    CHECK(banyan_vtpm_load(vtpm, report, 10, &why) < 0 && why != NULL);
+    free(why);
+    CHECK(banyan_vtpm_run(NULL, NULL) < 0);
+    CHECK(banyan_vtpm_run(vtpm, NULL) == 0);
+    CHECK(banyan_vtpm_instance_state(vtpm, 0) == BANYAN_VTPM_READY);
 
     char *json = banyan_vtpm_json(vtpm);
     CHECK(json != NULL && json[0] == '{');

@@ -43,7 +43,7 @@ struct FakeEngine {
     void complete(Answer::Kind kind = Answer::Kind::kOk) { answer = Answer{kind, response.size()}; }
 };
 
-class FakeLink final : public InstanceLink {
+class FakeLink : public InstanceLink {
 public:
     explicit FakeLink(std::shared_ptr<FakeEngine> engine) : engine_(std::move(engine)) {}
 

@@ -430,6 +430,147 @@ TEST_F(APlatform, SlotsSignIndependently)
     }
 }
 
+// ---- snapshots of a platform's instances
+
+Machine::Options incoming_options(Machine::Options options)
+{
+    options.incoming = true;
+    return options;
+}
+
+std::uint64_t restores_of(const std::string &folder, const StoreKey &key, std::uint32_t instance)
+{
+    const auto record = load_store(instance_file(folder, instance, "nvstore"), key, instance);
+    return record ? record->restores : ~std::uint64_t{0};
+}
+
+TEST_F(APlatform, HandsItsFolderToTheMachineThatGoesOn)
+{
+    const std::uint64_t before = restores_of(folder_, store_key(), 0);
+    Machine source(options());
+    ASSERT_TRUE(source.power(0)) << source.describe();
+    Guest there(source.vtpm);
+    ASSERT_EQ(code_of(there.command(pcr_extend(9, 1))), 0U);
+    const Bytes pcr = there.command(pcr_read(9));
+    Machine target(incoming_options(options()));
+    ASSERT_EQ(target.status, 0) << target.why << ": it can wait beside the first";
+    const Bytes saved = source.save(true);
+    ASSERT_FALSE(saved.empty()) << source.why;
+    ASSERT_TRUE(target.load(saved)) << target.why;
+    ASSERT_TRUE(target.run()) << target.why;
+    Guest here(target.vtpm);
+    EXPECT_EQ(here.command(pcr_read(9)), pcr);
+    EXPECT_EQ(restores_of(folder_, store_key(), 0), before + 1) << "durable";
+    // The first one cannot go on beside it: there would be two TPMs with the same keys and counters.
+    EXPECT_FALSE(source.run());
+    EXPECT_NE(source.why.find("another machine"), std::string::npos) << source.why;
+    EXPECT_EQ(code_of(there.command(pcr_read(9))), 0x101U);
+    EXPECT_EQ(code_of(here.command(pcr_extend(9, 2))), 0U);
+}
+
+TEST_F(APlatform, TakesItsFolderBackWhenNobodyWentOn)
+{
+    Machine source(options());
+    ASSERT_TRUE(source.power(0)) << source.describe();
+    Guest guest(source.vtpm);
+    const Bytes saved = source.save(true);
+    ASSERT_FALSE(saved.empty()) << source.why;
+    ASSERT_EQ(banyan_vtpm_power_on(source.vtpm, 1), 0) << "a reset meanwhile waits";
+    EXPECT_EQ(banyan_vtpm_instance_state(source.vtpm, 1), BANYAN_VTPM_OFF);
+    ASSERT_TRUE(source.run()) << source.why;
+    EXPECT_EQ(source.settle(1), BANYAN_VTPM_READY);
+    EXPECT_EQ(code_of(guest.command(pcr_extend(9, 1))), 0U);
+    EXPECT_EQ(code_of(guest.command(shutdown(0))), 0U) << "commits";
+}
+
+TEST_F(APlatform, AMachineThatWentOnElsewhereDoesNotComeBackHere)
+{
+    Machine source(options());
+    ASSERT_TRUE(source.power(0)) << source.describe();
+    const Bytes saved = source.save(true);
+    {
+        Machine target(incoming_options(options()));
+        ASSERT_TRUE(target.load(saved)) << target.why;
+    }
+    EXPECT_FALSE(source.run()) << "the other one has ended, but what it did counts";
+    EXPECT_NE(source.why.find("another machine went on"), std::string::npos) << source.why;
+    EXPECT_EQ(banyan_vtpm_instance_state(source.vtpm, 0), BANYAN_VTPM_FAILED);
+}
+
+TEST_F(APlatform, ASnapshotOfAnEarlierDayBeginsANewLineageInFolderAndReport)
+{
+    Bytes saved;
+    Bytes quoted;
+    {
+        Machine machine(options());
+        ASSERT_TRUE(machine.power(1)) << machine.describe();
+        ASSERT_EQ(banyan_vtpm_bind(machine.vtpm, 1, 1), 0);
+        Guest guest(machine.vtpm, 1);
+        EXPECT_EQ(code_of(guest.command(pcr_extend(9, 1))), 0U);
+        quoted = guest.command(pcr_read(9));
+        saved = machine.save();
+        ASSERT_FALSE(saved.empty()) << machine.why;
+        for (int i = 0; i < 3; ++i) {
+            EXPECT_EQ(code_of(guest.command(shutdown(0))), 0U); // each commits
+            ASSERT_TRUE(machine.power(1));
+        }
+    }
+    const auto before = load_store(instance_file(folder_, 1, "nvstore"), store_key(), 1);
+    ASSERT_TRUE(before.has_value());
+    Machine machine(options());
+    Bytes message;
+    banyan_report_facts facts = some_facts();
+    ASSERT_TRUE(machine.load(saved)) << machine.why;
+    ASSERT_EQ(banyan_vtpm_bind(machine.vtpm, 1, 1), 0);
+    Guest guest(machine.vtpm, 1);
+    EXPECT_EQ(guest.command(pcr_read(9)), quoted);
+    const auto after = load_store(instance_file(folder_, 1, "nvstore"), store_key(), 1);
+    ASSERT_TRUE(after.has_value());
+    EXPECT_GT(after->generation, before->generation);
+    EXPECT_EQ(after->restores, before->restores + 1);
+    ASSERT_EQ(sign(machine.vtpm, 0, facts, message), 0);
+    const auto has = [&](const std::string &text) {
+        return std::search(message.begin(), message.end(), text.begin(), text.end()) != message.end();
+    };
+    EXPECT_TRUE(has("hrestored")) << "in insecure";
+    const std::string count = std::string("hrestores") + static_cast<char>(after->restores);
+    EXPECT_TRUE(has(count));
+}
+
+TEST_F(APlatform, TheReportOfALaterMachineStillSaysIt)
+{
+    {
+        Machine machine(options());
+        const Bytes saved = machine.save();
+        ASSERT_TRUE(machine.load(saved)) << machine.why;
+    }
+    Machine machine(options());
+    Bytes message;
+    ASSERT_EQ(sign(machine.vtpm, 0, some_facts(), message), 0);
+    const std::string name = "hrestored";
+    EXPECT_NE(std::search(message.begin(), message.end(), name.begin(), name.end()), message.end());
+}
+
+TEST_F(APlatform, ASnapshotOfAnotherPlatformOrInstanceIsRefused)
+{
+    Machine machine(options());
+    ASSERT_EQ(machine.status, 0) << machine.why;
+    const Bytes saved = machine.save();
+    char name[] = "/tmp/banyan-key-XXXXXX";
+    const int fd = ::mkstemp(name);
+    EXPECT_EQ(::write(fd, store_key().data(), kStoreKeySize), static_cast<ssize_t>(kStoreKeySize));
+    ::close(fd);
+    Machine stranger({.instances = 2, .snapshot_key = name, .incoming = true}); // the same key, another machine
+    EXPECT_FALSE(stranger.load(saved));
+    EXPECT_NE(stranger.why.find("the state of another TPM"), std::string::npos) << stranger.why;
+    Machine::Options both = options();
+    both.snapshot_key = name;
+    const Machine confused(both);
+    EXPECT_LT(confused.status, 0);
+    EXPECT_NE(confused.why.find("the platform has one of its own"), std::string::npos) << confused.why;
+    ::unlink(name);
+}
+
 TEST(ATestEngine, SaysThatItIsOne)
 {
     Machine machine({.instances = 2});

@@ -41,6 +41,8 @@ public:
         banyan_vtpm_rollback rollback = BANYAN_ROLLBACK_STRICT;
         banyan_vtpm_sandbox require_sandbox = BANYAN_SANDBOX_ANY;
         std::string engine = BANYAN_TEST_ENGINE;
+        std::string snapshot_key{};
+        bool incoming = false;
     };
 
     Machine() : Machine(Options{}) {}
@@ -55,6 +57,8 @@ public:
         config.deterministic = options.deterministic ? 1 : 0;
         config.rollback = options.rollback;
         config.require_sandbox = options.require_sandbox;
+        config.snapshot_key = options.snapshot_key.empty() ? nullptr : options.snapshot_key.c_str();
+        config.incoming = options.incoming ? 1 : 0;
         banyan_vtpm_host_ops ops{};
         ops.size = sizeof(ops);
         ops.event = [](void *opaque, std::uint32_t instance, const char *kind, const char *text) {
@@ -123,6 +127,33 @@ public:
         return now == 0 ? drtm(instance, BANYAN_DRTM_END) : now;
     }
 
+    /// Empty: refused; the sentence is in `why`.
+    [[nodiscard]] Bytes save(bool hand_over = false)
+    {
+        std::uint8_t *bytes = nullptr;
+        std::size_t size = 0;
+        char *error = nullptr;
+        status = banyan_vtpm_save(vtpm, 0, hand_over ? 1 : 0, &bytes, &size, &error);
+        take(error);
+        Bytes out = status == 0 ? Bytes(bytes, bytes + size) : Bytes{};
+        std::free(bytes);
+        return out;
+    }
+    [[nodiscard]] bool load(const Bytes &bytes)
+    {
+        char *error = nullptr;
+        status = banyan_vtpm_load(vtpm, bytes.data(), bytes.size(), &error);
+        take(error);
+        return status == 0;
+    }
+    [[nodiscard]] bool run()
+    {
+        char *error = nullptr;
+        status = banyan_vtpm_run(vtpm, &error);
+        take(error);
+        return status == 0;
+    }
+
     [[nodiscard]] std::vector<SeenEvent> events()
     {
         (void)banyan_vtpm_instance_state(vtpm, 0);
@@ -166,6 +197,12 @@ public:
     std::string why;
 
 private:
+    void take(char *error)
+    {
+        why = error != nullptr ? error : "";
+        std::free(error);
+    }
+
     std::mutex mutex_;
     std::vector<SeenEvent> events_;
 };
