@@ -128,6 +128,9 @@ static void op_launch_cancel(void *opaque, uint32_t domain)
 {
     timer_del(chip->launch_timer[domain]);
     banyan_launch_cancel(chip->launch, domain);
+    if (!domain) {
+        banyan_vtpm_state_launch(false);
+    }
 }
 
 static void flush_tlb(CPUState *cs, run_on_cpu_data data)
@@ -385,6 +388,8 @@ static void launch_tick(void *opaque)
     if (banyan_launch_tick(chip->launch, domain, now_ns(), &next)
         == BANYAN_BUSY) {
         timer_mod(chip->launch_timer[domain], next);
+    } else if (!domain) {
+        banyan_vtpm_state_launch(false);
     }
 }
 
@@ -402,6 +407,9 @@ banyan_status banyan_chip_skinit(X86CPU *cpu, uint32_t slb)
                              &next);
     if (rc >= 0) {
         timer_mod(chip->launch_timer[domain], next);
+        if (!domain) { /* a machine with domains is never saved */
+            banyan_vtpm_state_launch(true);
+        }
         rc = BANYAN_OK;
     }
     return rc;
@@ -446,6 +454,7 @@ static void chip_reset(void *opaque)
         banyan_dma_window(domain, 0, false);
     }
     banyan_launch_reset(chip->launch);
+    banyan_vtpm_state_launch(false);
     banyan_domains_reset(chip->domains);
     CPU_FOREACH(cs) {
         banyan_cpu_machine_reset(X86_CPU(cs));

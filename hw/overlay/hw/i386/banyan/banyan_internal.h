@@ -67,6 +67,12 @@ void banyan_cpu_machine_reset(X86CPU *cpu);
 /* Puts window number of the chip's vTPM into the memory map. BQL. */
 void banyan_vtpm_map(BanyanVtpmWindow *window, Object *owner, uint32_t number);
 
+/* ---- the vTPM in snapshots and migration ---- */
+bool banyan_vtpm_state_init(BanyanChip *chip, uint32_t instances, bool has_key,
+                            Error **errp);
+/* Whether a core is between SKINIT and its loader: nothing can be saved. BQL. */
+void banyan_vtpm_state_launch(bool open);
+
 /* events of X86DomainState */
 enum {
     BANYAN_EVENT_STOP = 1 << 0,

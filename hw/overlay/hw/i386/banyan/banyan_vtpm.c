@@ -12,9 +12,9 @@
 #include "qapi/error.h"
 #include "exec/address-spaces.h"
 #include "hw/qdev-properties.h"
-#include "migration/blocker.h"
 #include "qom/object.h"
 #include "system/cpu-timers.h"
+#include "system/runstate.h"
 #include "banyan_internal.h"
 #include "trace.h"
 
@@ -26,9 +26,9 @@ struct BanyanVtpmState {
 
     BanyanChip *chip; /* NULL until realized */
     BanyanVtpmWindow window;
-    Error *blocker;
     char *engine;
     char *platform;
+    char *snapshot_key;
     uint32_t instances;
     uint64_t hash_rate;
     uint32_t sync_bound_us;
@@ -245,6 +245,8 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
                                                      : BANYAN_ROLLBACK_REPORT,
         .require_sandbox = g_strcmp0(s->require_sandbox, "full")
                                ? BANYAN_SANDBOX_ANY : BANYAN_SANDBOX_FULL,
+        .snapshot_key = s->snapshot_key,
+        .incoming = runstate_check(RUN_STATE_INMIGRATE),
     };
     if (banyan_vtpm_create(&config, &ops, NULL, &s->chip->vtpm, &error)) {
         error_setg(errp, "the vTPM cannot start: %s",
@@ -253,8 +255,8 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
         return;
     }
     banyan_vtpm_configure(s->chip->vtpm, 0, &host);
-    error_setg(&s->blocker, "the vTPM's instances cannot be saved");
-    if (migrate_add_blocker(&s->blocker, errp) < 0) {
+    if (!banyan_vtpm_state_init(s->chip, s->instances,
+                                s->platform || s->snapshot_key, errp)) {
         return;
     }
     s->chip->hash_rate = s->hash_rate;
@@ -295,6 +297,7 @@ static char *vtpm_get_report(Object *obj, Error **errp)
 static const Property vtpm_properties[] = {
     DEFINE_PROP_STRING("engine", BanyanVtpmState, engine),
     DEFINE_PROP_STRING("platform", BanyanVtpmState, platform),
+    DEFINE_PROP_STRING("snapshot-key", BanyanVtpmState, snapshot_key),
     DEFINE_PROP_UINT32("instances", BanyanVtpmState, instances, 1),
     /* SKINIT of 64 KiB took 177.52 ms on the machine of the Flicker paper. */
     DEFINE_PROP_UINT64("hash-rate", BanyanVtpmState, hash_rate, 369175),
@@ -324,6 +327,8 @@ static void vtpm_class_init(ObjectClass *klass, void *data)
         "path of the worker executable, banyan-vtpm-engine");
     object_class_property_set_description(klass, "platform",
         "private platform folder; without it keys are of class \"test\"");
+    object_class_property_set_description(klass, "snapshot-key",
+        "without platform: a file of 32 random bytes that seals snapshots");
     object_class_property_set_description(klass, "instances",
         "number of vTPM instances; 0 is the host's");
     object_class_property_set_description(klass, "hash-rate",
