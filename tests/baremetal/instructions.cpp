@@ -136,7 +136,7 @@ BANYAN_SELFTEST(the_hosts_msrs_are_out_of_reach)
             BANYAN_EXPECT(msr_faults(number));
         }
         expect_constant(msr::kSyscfg, 0);
-        expect_constant(msr::kMmioConf, 0);
+        expect_constant(msr::kMmioConf, 0xB000'0021); // ECAM, which is how a loader finds 00:18.3
         expect_constant(0xC001'001A, 0);        // TOP_MEM
         expect_constant(0xC001'0015, 1u << 24); // HWCR
         const u64 base = rdmsr(msr::kApicBase);

@@ -34,7 +34,7 @@ class Faults(MachineTest):
 
     def test_every_process_of_the_vtpm_dies(self):
         process, below = self.begin()
-        engines = [pid for pid, name in below if name.startswith("banyan-vtpm")]
+        engines = [pid for pid, name in below if name.startswith(("banyan-vtpm", "vtpm-"))]
         self.assertTrue(engines, below)
         for pid in engines:
             os.kill(pid, signal.SIGKILL)
@@ -45,7 +45,7 @@ class Faults(MachineTest):
 
     def test_one_worker_dies(self):
         process, below = self.begin()
-        os.kill([pid for pid, name in below if name.startswith("banyan-vtpm")][-1], signal.SIGKILL)
+        os.kill([pid for pid, name in below if name == "vtpm-worker"][-1], signal.SIGKILL)
         # Either it comes back with the state that it had, or its VM has no valid evidence. Nobody else notices.
         self.assertIn(self.finish(process), (0, 1, 4, 5), self.output)
         self.assertIn("attested", [one["verdict"] for one in self.report()["vms"]], self.output)
