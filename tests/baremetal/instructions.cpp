@@ -137,8 +137,8 @@ BANYAN_SELFTEST(the_hosts_msrs_are_out_of_reach)
         }
         expect_constant(msr::kSyscfg, 0);
         expect_constant(msr::kMmioConf, 0xB000'0021); // ECAM, which is how a loader finds 00:18.3
-        expect_constant(0xC001'001A, 0);        // TOP_MEM
-        expect_constant(0xC001'0015, 1u << 24); // HWCR
+        expect_constant(0xC001'001A, 0);              // TOP_MEM
+        expect_constant(0xC001'0015, 1u << 24);       // HWCR
         const u64 base = rdmsr(msr::kApicBase);
         for (const u64 value : {base ^ 0x800, base | 0x400, base ^ 0x1000, u64{0}}) { // off, x2APIC, elsewhere
             (void)attempt([=] { wrmsr(msr::kApicBase, value); });

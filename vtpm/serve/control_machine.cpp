@@ -399,7 +399,8 @@ void ControlMachine::begin_next()
         if (state_ == ServeState::kOn) {
             begin();
         } else {
-            answer_not_done(job_->client, job_->request, R::kBadOrdinal);
+            // The same answer whether its worker's death was seen before the request or after.
+            answer_not_done(job_->client, job_->request, state_ == ServeState::kFailed ? R::kFail : R::kBadOrdinal);
             job_.reset();
         }
     }

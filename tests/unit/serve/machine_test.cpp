@@ -182,7 +182,7 @@ TEST_F(Machine, AWorkerThatDiesInAHashSequenceIsNotRestored)
     machine().service();
     EXPECT_EQ(machine().state(), S::kFailed);
     EXPECT_EQ(engine_->starts, (std::vector<bool>{false}));
-    EXPECT_EQ(ask(make(Verb::kHashEnd)).result, R::kBadOrdinal);
+    EXPECT_EQ(ask(make(Verb::kHashEnd)).result, R::kFail);
     EXPECT_EQ(ask(make(Verb::kInit)).result, R::kSuccess);
 }
 

@@ -228,8 +228,7 @@ class OursAlone(unittest.TestCase):
         server = self.serve("--drtm-by-client", "--power-on", "--startup")
         with server.control() as control, server.data() as data:
             self.assertEqual(control.control(HASH_START), SUCCESS)
-            for pid in child_processes(server.process.pid)[-1:]:
-                os.kill(pid, 9)
+            kill_workers(server.process.pid)
             self.assertEqual(control.control(HASH_DATA, word(3) + b"abc"), FAIL)
             self.assertEqual(code(data.command(pcr_read(17))), 0x101)
             self.assertEqual(control.control(INIT, word(0)), SUCCESS)

@@ -2,6 +2,7 @@
 """`banyan vtpm serve` and swtpm for the tests beside this file, and clients of both made of sockets alone."""
 
 import array
+import contextlib
 import json
 import os
 import pathlib
@@ -195,11 +196,20 @@ def child_processes(parent):
     found, todo = [], [parent]
     while todo:
         one = todo.pop()
-        for task in pathlib.Path(f"/proc/{one}/task").glob("*/children"):
-            for child in task.read_text(encoding="ascii").split():
-                found.append(int(child))
-                todo.append(int(child))
+        with contextlib.suppress(OSError): # it has ended meanwhile
+            for task in pathlib.Path(f"/proc/{one}/task").glob("*/children"):
+                for child in task.read_text(encoding="ascii").split():
+                    found.append(int(child))
+                    todo.append(int(child))
     return found
+
+
+def kill_workers(parent):
+    """Ends the process of each TPM below `parent`; makers of others come and go."""
+    for pid in child_processes(parent):
+        with contextlib.suppress(OSError):
+            if pathlib.Path(f"/proc/{pid}/comm").read_text(encoding="ascii") == "vtpm-worker\n":
+                os.kill(pid, signal.SIGKILL)
 
 
 __all__ = [name for name in globals() if not name.startswith("_")] + ["os"]
