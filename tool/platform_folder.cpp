@@ -11,6 +11,7 @@
 #include "attest/platform.hpp"
 #include "banyan/arch/domain_table.hpp"
 #include "tool/cmd_platform.hpp"
+#include "vtpm/store/anchor.hpp"
 
 namespace banyan::tool {
 
@@ -69,6 +70,13 @@ Outcome<Fd> hold_platform(const Machine &machine, unsigned instances)
                 return tl::unexpected<Failure>(std::move(made.error()));
             }
         }
+    }
+    if (!fs::exists(vtpm::generations_file(machine.platform_private.string()), error)) {
+        return environment(
+            fmt::format("the platform in {0} has no private/generations, by which a TPM's state of an earlier "
+                        "day is recognized: it was made by an earlier version, or the file is lost. Move the "
+                        "folder away (mv {0} {0}.old) and run again: a new platform is made",
+                        folder.string()));
     }
     const auto facts = attest::read_public_platform(machine.platform_public);
     if (!facts) {

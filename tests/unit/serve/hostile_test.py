@@ -78,8 +78,8 @@ class Hostile(unittest.TestCase):
         for door, all_requests in requests.items():
             for request in all_requests:
                 for cut in range(len(request) + 1):
-                    with Client(self.doors[door]) as client:
-                        client.send(request[:cut])
+                    with Client(self.doors[door]) as client, contextlib.suppress(BrokenPipeError):
+                        client.send(request[:cut])  # the server may have hung up on the first words already
 
     def test_sizes_that_cannot_be(self):
         huge = 0xFFFFFFFF
