@@ -280,6 +280,11 @@ void Keeper::open_stores()
             kept_[i].missing = store.error();
             continue;
         }
+        if (!makes_in_.empty() && store->freshness() == Freshness::kUnanchored && store->record().generation == 1) {
+            // The power failed between a first record and its anchor: nobody was told of that TPM. A new one comes.
+            kept_[i].missing = Errc::kNotFound;
+            continue;
+        }
         kept_[i].store = std::make_unique<Store>(std::move(*store));
         anchors.push_back(kept_[i].store->anchor());
     }
