@@ -8,6 +8,7 @@
 //   time N COUNT CORE           COUNT PCR_Extends (PCR 16) on a core: nanoseconds each, in order
 //   timer COUNT CORE            COUNT sleeps of a millisecond on a core: nanoseconds late each, in order
 //   flood N extend|rsa|none CORE...   a process for each core that sends such commands without end; none: computes
+//   sent                        how many commands they have had so far
 //   calm                        ends them: how many commands they have had
 //   off                         powers the machine off
 //
@@ -355,6 +356,9 @@ std::string answer(const Words &words, Flood &flood)
     }
     if (verb == "flood") {
         return begin_flood(words, flood);
+    }
+    if (verb == "sent") {
+        return std::to_string(flood.commands->load());
     }
     if (verb == "calm") {
         return end_flood(flood);

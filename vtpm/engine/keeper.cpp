@@ -403,7 +403,8 @@ Result<Store> Keeper::new_store(std::uint32_t instance, const Bytes &state, cons
     subject.tpm = tpm_id_of_text(json);
     const std::string path = instance_file(makes_in_, instance, "names");
     const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    const bool named = file >= 0 && ::write(file, json.data(), json.size()) == static_cast<ssize_t>(json.size());
+    const bool named = file >= 0 && ::write(file, json.data(), json.size()) == static_cast<ssize_t>(json.size()) &&
+                       ::fdatasync(file) == 0; // a TPM that was told of has its names after a power cut too
     if (file >= 0) {
         ::close(file);
     }

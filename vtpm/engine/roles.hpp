@@ -39,8 +39,7 @@ struct SignerHello {
 
 struct WorkerFds {
     int mailbox;
-    int doorbell;
-    int bell;
+    int bell; // for an event loop of QEMU's side
     int line; // to QEMU: ends when the worker does; a byte on it is a request to cancel
     int vault;
     int keeper;

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
-#include <poll.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -21,6 +21,8 @@
 #include "vtpm/engine/tpm_life.hpp"
 #include "vtpm/engine/trace.hpp"
 #include "vtpm/engine/vault.hpp"
+#include "vtpm/link/futex.hpp"
+#include "vtpm/link/giving_way.hpp"
 #include "vtpm/link/mailbox.hpp"
 
 namespace banyan::vtpm {
@@ -45,7 +47,8 @@ extern "C" void on_refused_call(int /*signal*/, siginfo_t *info, void * /*contex
     quit(kExitRefusedCall);
 }
 
-constexpr int kSettleMs = 2; // a journal that rests so long becomes a checkpoint
+constexpr std::uint64_t kSettleNs = 2'000'000; // a journal that rests so long becomes a checkpoint
+constexpr std::uint64_t kYieldNs = 1'000'000;  // then others have the processor for long
 
 class Worker {
 public:
@@ -76,7 +79,8 @@ private:
     [[nodiscard]] bool read_state(std::span<const std::uint8_t> asked, Bytes &answer);
     [[nodiscard]] bool write_state(std::span<const std::uint8_t> given);
     [[nodiscard]] bool adopt_state();
-    void ring_back();
+    void tell_host();
+    void wait_for(std::uint32_t answered);
 
     const WorkerFds fds_;
     Mailbox *const box_;
@@ -179,7 +183,7 @@ void Worker::boot(bool restore)
     }
     shared_store(box_->worker.established, established_ ? 1 : 0);
     shared_store(box_->worker.state, static_cast<std::uint32_t>(WorkerState::kReady));
-    ring_back();
+    tell_host();
 }
 
 /// _TPM_Init with the banks that are wanted. Banks count from an _TPM_Init on, and only a started TPM says which it
@@ -415,10 +419,41 @@ bool Worker::adopt_state()
     return true;
 }
 
-void Worker::ring_back()
+void Worker::tell_host()
 {
-    const std::uint64_t one = 1;
-    (void)!::write(fds_.bell, &one, sizeof(one));
+    shared_store(box_->worker.news, shared_load(box_->worker.news) + 1);
+    shared_fence();
+    if (shared_load(box_->host.sleepers) != 0) {
+        futex_wake_all(box_->worker.news);
+    }
+    if (shared_load(box_->host.listens) != 0) {
+        const std::uint64_t one = 1;
+        (void)!::write(fds_.bell, &one, sizeof(one));
+    }
+}
+
+/// For the request after this one.
+void Worker::wait_for(std::uint32_t answered)
+{
+    const std::uint64_t begun = monotonic_ns();
+    std::uint64_t spent = 0;
+    for (unsigned turns = 0; turns < kYieldsMax && spent < kYieldNs; ++turns) {
+        ::sched_yield();
+        spent = monotonic_ns() - begun;
+        if (shared_load(box_->host.request) != answered) {
+            return;
+        }
+    }
+    shared_store(box_->worker.dozes, 1);
+    shared_fence();
+    bool rests = false;
+    if (shared_load(box_->host.request) == answered) {
+        rests = !futex_wait(box_->host.request, answered, journal_.empty(checkpoint_) ? kForever : kSettleNs);
+    }
+    shared_store(box_->worker.dozes, 0);
+    if (rests) {
+        (void)make_durable(); // nobody asks: a checkpoint now makes the way back short
+    }
 }
 
 void Worker::serve()
@@ -429,14 +464,7 @@ void Worker::serve()
     for (;;) {
         const std::uint32_t request = shared_load(box_->host.request);
         if (request == answered) {
-            pollfd door{fds_.doorbell, POLLIN, 0};
-            const bool settled = journal_.empty(checkpoint_);
-            if (::poll(&door, 1, settled ? -1 : kSettleMs) == 0) {
-                (void)make_durable(); // nobody asks: a checkpoint now makes the way back short
-                continue;
-            }
-            std::uint64_t rings[8];
-            (void)!::read(fds_.doorbell, rings, sizeof(rings));
+            wait_for(answered);
             continue;
         }
         const auto op = static_cast<Op>(shared_load(box_->host.op));
@@ -461,7 +489,7 @@ void Worker::serve()
         box_->worker.status = static_cast<std::uint32_t>(status);
         shared_store(box_->worker.response, request);
         answered = request;
-        ring_back();
+        tell_host();
     }
 }
 
@@ -469,7 +497,7 @@ void Worker::serve()
 
 bool worker_filter(Filter &out)
 {
-    return compile_filter({SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(restart_syscall),
+    return compile_filter({SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(sched_yield), SCMP_SYS(restart_syscall),
                            SCMP_SYS(futex), SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(brk),
                            SCMP_SYS(madvise), SCMP_SYS(getrandom), SCMP_SYS(getpid), SCMP_SYS(clock_gettime),
                            SCMP_SYS(gettimeofday), SCMP_SYS(time), SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn)},
@@ -480,8 +508,8 @@ void run_worker(const WorkerFds &given, const Filter &filter, bool restore, cons
 {
     name_process("vtpm-worker");
     ::dup2(0, 2); // nothing of a worker reaches the user's terminal
-    keep_only(std::array{given.mailbox, given.doorbell, given.bell, given.line, given.vault, given.keeper});
-    WorkerFds fds{3, 4, 5, 6, 7, 8};
+    keep_only(std::array{given.mailbox, given.bell, given.line, given.vault, given.keeper});
+    WorkerFds fds{3, 4, 5, 6, 7};
     auto *box = static_cast<Mailbox *>(map_shared(fds.mailbox, sizeof(Mailbox)));
     auto *vault = static_cast<Vault *>(map_shared(fds.vault, sizeof(Vault)));
     if (box == nullptr || vault == nullptr) {

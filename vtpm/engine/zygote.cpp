@@ -355,7 +355,7 @@ void Zygote::spawn(std::uint32_t index, const ControlMessage &request, std::vect
     const pid_t pid = adopted ? ::fork() : -1;
     if (pid == 0) {
         harden_child(parent);
-        run_worker({fds[0], fds[1], fds[2], fds[3], instance.vault, ends[1]}, filter_, restore, request.setup);
+        run_worker({fds[0], fds[1], fds[2], instance.vault, ends[1]}, filter_, restore, request.setup);
     }
     ::close(ends[1]);
     if (pid < 0) {

@@ -11,12 +11,12 @@ namespace banyan::vtpm {
 
 inline constexpr int kZygoteControlFd = 3; // of the started engine
 inline constexpr int kSignerFd = 4;
-inline constexpr std::uint32_t kControlVersion = 1;
+inline constexpr std::uint32_t kControlVersion = 2;
 inline constexpr std::uint32_t kMaxInstances = 1024;
 
 enum class ControlKind : std::uint32_t {
     // to the zygote
-    kSpawn = 1,   // fds: mailbox, doorbell, bell back, life line. An earlier worker of the instance is killed first
+    kSpawn = 1,   // fds: mailbox, bell, life line. An earlier worker of the instance is killed first
     kRestore = 2, // the same, from the last checkpoint
     kKill = 3,
     kErase = 4,
@@ -47,7 +47,7 @@ struct ControlMessage {
     char text[192] = {};
 };
 
-inline constexpr unsigned kSpawnFds = 4;
+inline constexpr unsigned kSpawnFds = 3;
 
 struct SealOrder {
     std::uint32_t count = 0; // of instances in the snapshot

@@ -19,8 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vtpm/link/giving_way.hpp"
 #include "vtpm/link/mailbox_host.hpp"
-#include "vtpm/link/patience.hpp"
 #include "vtpm/link/snapshot.hpp"
 
 namespace banyan::vtpm {
@@ -28,18 +28,11 @@ namespace {
 
 constexpr std::uint64_t kSecond = 1'000'000'000;
 constexpr std::uint64_t kWatchdogNs = 60 * kSecond; // no TPM command takes that long; RSA keys take up to seconds
-constexpr std::uint64_t kYieldNs = 30'000;          // most commands without public-key cryptography end within
-constexpr int kYieldersMax = 32;
+constexpr std::uint64_t kSliceNs = 500'000;         // of a sleep: who died wakes nobody
+constexpr std::uint64_t kLookNs = 200'000;          // between two looks whether a worker has died
 constexpr std::uint64_t kHelloNs = 20 * kSecond;
 constexpr std::uint64_t kAskNs = 20 * kSecond;   // the keeper flushes files, or waits for another machine's to end
 constexpr std::uint64_t kAskSliceNs = 5'000'000; // somebody else may have taken in the answer
-
-std::uint64_t monotonic_ns()
-{
-    timespec now{};
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * kSecond + static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 timespec to_timespec(std::uint64_t ns)
 {
@@ -106,9 +99,9 @@ bool make_pair(int type, Fd &one, Fd &other)
 /// from under QEMU.
 class Life final : public Waiter {
 public:
-    static std::shared_ptr<Life> make(std::uint32_t number, std::atomic<int> &yielding)
+    static std::shared_ptr<Life> make(std::uint32_t number)
     {
-        auto life = std::shared_ptr<Life>(new (std::nothrow) Life(number, yielding));
+        auto life = std::shared_ptr<Life>(new (std::nothrow) Life(number));
         return life && life->prepare() ? life : nullptr;
     }
 
@@ -121,14 +114,10 @@ public:
     Life(const Life &) = delete;
     Life &operator=(const Life &) = delete;
 
-    [[nodiscard]] std::array<int, kSpawnFds> far_ends() const
-    {
-        return {memory_.get(), far_doorbell_.get(), bell_.get(), far_line_.get()};
-    }
+    [[nodiscard]] std::array<int, kSpawnFds> far_ends() const { return {memory_.get(), bell_.get(), far_line_.get()}; }
     void given_away()
     {
         memory_.reset(-1);
-        far_doorbell_.reset(-1);
         far_line_.reset(-1);
     }
 
@@ -137,21 +126,22 @@ public:
 
     [[nodiscard]] bool dead()
     {
-        if (!dead_) {
-            pollfd line{line_.get(), 0, 0};
-            dead_ = ::poll(&line, 1, 0) > 0 && (line.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+        const std::uint64_t now = monotonic_ns();
+        if (!dead_ && (hung_ || now - looked_at_ >= kLookNs)) {
+            looked_at_ = now;
+            dead_ = hung_up();
         }
         return dead_;
     }
 
     void post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes)
     {
-        std::uint64_t stale = 0;
-        (void)!::read(bell_.get(), &stale, sizeof(stale));
-        host_.post(op, locality, bytes);
+        if (listened_) {
+            std::uint64_t stale = 0;
+            (void)!::read(bell_.get(), &stale, sizeof(stale));
+        }
         posted_at_ = monotonic_ns();
-        const std::uint64_t one = 1;
-        (void)::send(doorbell_.get(), &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
+        host_.post(op, locality, bytes);
     }
 
     [[nodiscard]] bool overdue() const { return host_.pending() && monotonic_ns() - posted_at_ > kWatchdogNs; }
@@ -166,64 +156,53 @@ public:
         }
     }
 
-    [[nodiscard]] int bell() const override { return bell_.get(); }
+    [[nodiscard]] int bell() override
+    {
+        if (!listened_.exchange(true)) {
+            host_.listen();
+            const std::uint64_t one = 1; // what happened before was not rung for
+            (void)!::write(bell_.get(), &one, sizeof(one));
+        }
+        return bell_.get();
+    }
     [[nodiscard]] int line() const override { return line_.get(); }
 
     void wait(std::uint64_t bound_ns) override
     {
         const std::uint64_t begun = monotonic_ns();
         const bool booting = !host_.pending();
-        const bool yields = !booting && patience_.gives_way();
+        const auto there = [&] { return booting ? host_.ready() : !host_.pending() || host_.answered(); };
+        unsigned turns = 0;
         for (;;) {
             const std::uint64_t spent = monotonic_ns() - begun;
-            if (booting ? host_.ready() : !host_.pending() || host_.answered()) {
-                if (!booting) {
-                    patience_.took(yields, spent);
-                }
+            if (there() || spent >= bound_ns) {
                 return;
             }
-            if (spent >= bound_ns) {
+            if (!booting && turns < kYieldsMax) {
+                ++turns;
+                ::sched_yield();
+            } else if (!host_.sleep(std::min(bound_ns - spent, kSliceNs), there) && hung_up()) {
+                hung_ = true;
                 return;
             }
-            if (yields && spent < kYieldNs && give_way()) {
-                continue;
-            }
-            pollfd fds[2] = {{bell_.get(), POLLIN, 0}, {line_.get(), 0, 0}};
-            const timespec left = to_timespec(bound_ns - spent);
-            if (::ppoll(fds, 2, &left, nullptr) <= 0) {
-                if (errno == EINTR) {
-                    continue;
-                }
-                return;
-            }
-            if ((fds[1].revents & (POLLHUP | POLLERR)) != 0) {
-                return;
-            }
-            std::uint64_t count = 0;
-            (void)!::read(bell_.get(), &count, sizeof(count));
         }
     }
 
 private:
-    /// False when so many are at it that they would only give way to each other.
-    bool give_way()
+    [[nodiscard]] bool hung_up() const
     {
-        const bool room = yielding_.fetch_add(1, std::memory_order_relaxed) < kYieldersMax;
-        if (room) {
-            ::sched_yield();
-        }
-        yielding_.fetch_sub(1, std::memory_order_relaxed);
-        return room;
+        pollfd line{line_.get(), 0, 0};
+        return ::poll(&line, 1, 0) > 0 && (line.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
     }
 
-    Life(std::uint32_t number, std::atomic<int> &yielding) : number_(number), yielding_(yielding) {}
+    explicit Life(std::uint32_t number) : number_(number) {}
 
     bool prepare()
     {
         memory_.reset(::memfd_create("banyan-vtpm-mailbox", MFD_CLOEXEC | MFD_ALLOW_SEALING));
         bell_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-        if (!memory_.ok() || !make_pair(SOCK_STREAM, doorbell_, far_doorbell_) || !bell_.ok() ||
-            !make_pair(SOCK_STREAM, line_, far_line_) || ::ftruncate(memory_.get(), sizeof(Mailbox)) != 0 ||
+        if (!memory_.ok() || !bell_.ok() || !make_pair(SOCK_STREAM, line_, far_line_) ||
+            ::ftruncate(memory_.get(), sizeof(Mailbox)) != 0 ||
             ::fcntl(memory_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
             return false;
         }
@@ -237,18 +216,17 @@ private:
     }
 
     const std::uint32_t number_;
-    Patience patience_;
-    std::atomic<int> &yielding_; // of the engine, which outlives its instances
     Mailbox *box_ = nullptr;
     MailboxHost host_;
     Fd memory_;
-    Fd doorbell_; // a socket: it wakes the worker where the caller is about to make room, an eventfd does not
-    Fd far_doorbell_;
     Fd bell_;
     Fd line_;
     Fd far_line_;
     std::uint64_t posted_at_ = 0;
+    std::uint64_t looked_at_ = 0; // whether it has died
     bool dead_ = false;
+    std::atomic<bool> hung_{false};
+    std::atomic<bool> listened_{false};
 };
 
 class LiveInstance final : public InstanceLink {
@@ -260,7 +238,7 @@ public:
     Status start(bool restore) override
     {
         life_ = nullptr;
-        auto life = Life::make(++lives_, engine_.yielding());
+        auto life = Life::make(++lives_);
         if (!life) {
             return fail(Errc::kNoSpace);
         }

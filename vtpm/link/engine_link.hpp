@@ -58,8 +58,6 @@ public:
     [[nodiscard]] std::uint64_t rolled_back() const { return rolled_back_.load(std::memory_order_relaxed); }
 
     void report(LinkEvent event);
-    /// How many threads give way to others at the moment, while their workers work.
-    [[nodiscard]] std::atomic<int> &yielding() { return yielding_; }
 
     [[nodiscard]] Status send(const ControlMessage &message, const int *fds, unsigned count);
 
@@ -78,7 +76,6 @@ private:
     int zygote_ = -1;
     std::string sandbox_;
     std::atomic<bool> alive_{true};
-    std::atomic<int> yielding_{0};
     std::array<std::atomic<bool>, kMaxInstances> erased_{};
     std::atomic<std::uint64_t> rolled_back_{0}; // store files found older than the newest
 

@@ -37,7 +37,7 @@ public:
     virtual void wait(std::uint64_t bound_ns) = 0;
     /// For an event loop: readable after an answer or a change of state (eight bytes to be read empty), and hung up
     /// when the worker has died. -1: none.
-    [[nodiscard]] virtual int bell() const { return -1; }
+    [[nodiscard]] virtual int bell() { return -1; }
     [[nodiscard]] virtual int line() const { return -1; }
 
 protected:

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The memory that QEMU and one worker share. Each side takes the other for hostile: a word is read once into a
 // variable of one's own and checked there; bytes are copied once and checked in the copy.
+//
+// host.request and worker.news are futexes: a command costs no descriptor, and nobody is woken who is awake. A side that
+// lies about its sleep is not woken; the host sleeps in slices, since a worker that died wakes nobody.
 #pragma once
 
 #include <atomic>
@@ -42,7 +45,9 @@ struct Mailbox {
         std::uint32_t op;
         std::uint32_t locality;
         std::uint32_t size;
-        std::uint32_t cancel; // number of the request to cancel
+        std::uint32_t cancel;   // number of the request to cancel
+        std::uint32_t sleepers; // threads that sleep until worker.news changes
+        std::uint32_t listens;  // somebody's event loop wants the bell
     } host;
     struct alignas(64) Worker {
         std::uint32_t response; // number of the last answered request; written last
@@ -52,6 +57,8 @@ struct Mailbox {
         std::uint32_t established;
         std::uint32_t refused_syscall; // number + 1
         std::uint32_t restores;        // snapshots that this TPM was brought back from
+        std::uint32_t news;            // changes with each answer and each change of state
+        std::uint32_t dozes;           // it sleeps until host.request changes
     } worker;
     alignas(4096) std::uint8_t command[kTpmBufferSize];
     std::uint8_t answer[kTpmBufferSize];
@@ -66,6 +73,13 @@ static_assert(sizeof(Mailbox) == 3 * 4096);
 inline void shared_store(std::uint32_t &word, std::uint32_t value)
 {
     std::atomic_ref<std::uint32_t>(word).store(value, std::memory_order_release);
+}
+
+/// Between a write of one's own that the other side looks for and a look at what the other side wrote: with one on each
+/// side, at least one of them sees the other's. So nobody falls asleep while the other thinks him awake.
+inline void shared_fence()
+{
+    std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
 } // namespace banyan::vtpm

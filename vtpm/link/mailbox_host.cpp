@@ -17,6 +17,10 @@ void MailboxHost::post(Op op, std::uint8_t locality, std::span<const std::uint8_
     posted_.store(number, std::memory_order_relaxed);
     pending_.store(true, std::memory_order_relaxed);
     shared_store(box_->host.request, number);
+    shared_fence();
+    if (shared_load(box_->worker.dozes) != 0) {
+        futex_wake_all(box_->host.request);
+    }
 }
 
 std::optional<Answer> MailboxHost::collect(std::span<std::uint8_t> into)

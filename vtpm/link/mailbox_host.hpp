@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 
+#include "vtpm/link/futex.hpp"
 #include "vtpm/link/instance_link.hpp"
 #include "vtpm/link/mailbox.hpp"
 
@@ -14,15 +15,34 @@ namespace banyan::vtpm {
 /// QEMU's side of a mailbox whose other side may be hostile: whatever a worker writes, an answer is either well-formed
 /// and in the caller's memory, or Answer::Kind::kHostile.
 ///
-/// post(), collect() and cancel() under the owner's lock; pending(), answered() and ready() from any thread.
+/// post(), collect() and cancel() under the owner's lock; pending(), answered(), ready() and sleep() from any thread.
 class MailboxHost {
 public:
     MailboxHost() = default;
     void attach(Mailbox *box) { box_ = box; }
 
-    /// bytes.size() <= kTpmBufferSize, nothing pending.
+    /// bytes.size() <= kTpmBufferSize, nothing pending. Wakes a worker that sleeps.
     void post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes);
     [[nodiscard]] std::optional<Answer> collect(std::span<std::uint8_t> into);
+    /// Sleeps until the worker's next answer or change of state, at most so long; done: what is waited for, looked at
+    /// once more before. True: it was there, or something woke us.
+    template <typename Done>
+    bool sleep(std::uint64_t most_ns, Done done)
+    {
+        const std::uint32_t seen = shared_load(box_->worker.news);
+        std::atomic_ref<std::uint32_t> sleepers(box_->host.sleepers);
+        sleepers.fetch_add(1, std::memory_order_relaxed);
+        shared_fence();
+        const bool woken = done() || futex_wait(box_->worker.news, seen, most_ns);
+        sleepers.fetch_sub(1, std::memory_order_relaxed);
+        return woken;
+    }
+    /// From now on the worker rings the bell too.
+    void listen()
+    {
+        shared_store(box_->host.listens, 1);
+        shared_fence();
+    }
     /// Marks the pending request as one to cancel; the caller wakes the worker.
     void cancel() { shared_store(box_->host.cancel, posted_.load(std::memory_order_relaxed)); }
 
