@@ -90,6 +90,7 @@ private:
     void create(std::uint32_t instance, std::uint32_t ticket, const SignerNames &names);
     [[nodiscard]] Result<Store> new_store(std::uint32_t instance, const Bytes &state, const SignerNames &names);
     [[nodiscard]] Result<std::unique_ptr<StoreFile>> empty_file(std::uint32_t instance) const;
+    [[nodiscard]] int open_names(std::uint32_t instance) const;
     void prepare_files();
     [[nodiscard]] bool may_make(std::uint32_t instance) const;
     void open_stores();
@@ -363,10 +364,21 @@ Result<std::unique_ptr<StoreFile>> Keeper::empty_file(std::uint32_t instance) co
     if (const Status room = Store::prepare(*file); !room) {
         return fail(room.error());
     }
+    const int names = open_names(instance); // empty until the TPM has some, but there, with one flush of the folder
+    if (names < 0) {
+        return fail(Errc::kIo);
+    }
+    ::close(names);
     if (const Status there = sync_folder_of(path); !there) {
         return fail(there.error());
     }
     return file;
+}
+
+int Keeper::open_names(std::uint32_t instance) const
+{
+    const std::string path = instance_file(makes_in_, instance, "names");
+    return ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
 /// Files for the instances that come next, as many as there are states for: whoever gets one does not wait for a disk
@@ -399,10 +411,12 @@ Result<Store> Keeper::new_store(std::uint32_t instance, const Bytes &state, cons
         }
         return Store::adopt_empty(std::make_unique<DiskFile>(memory), key_, instance, std::nullopt, state);
     }
+    if (!kept_[instance].ready) {
+        BANYAN_TRY(kept_[instance].ready, empty_file(instance));
+    }
     const std::string json = names_json({names.ek, names.ek_size}, {names.iak, names.iak_size});
     subject.tpm = tpm_id_of_text(json);
-    const std::string path = instance_file(makes_in_, instance, "names");
-    const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const int file = open_names(instance);
     const bool named = file >= 0 && ::write(file, json.data(), json.size()) == static_cast<ssize_t>(json.size()) &&
                        ::fdatasync(file) == 0; // a TPM that was told of has its names after a power cut too
     if (file >= 0) {
@@ -411,10 +425,7 @@ Result<Store> Keeper::new_store(std::uint32_t instance, const Bytes &state, cons
     if (!named) {
         return fail(Errc::kIo);
     }
-    if (!kept_[instance].ready) {
-        BANYAN_TRY(kept_[instance].ready, empty_file(instance));
-    }
-    // Nothing of it is durable yet: that comes with the worker's first commit, before the instance is ready.
+    // No record is durable yet: that comes with the worker's first commit, before the instance is ready.
     return Store::begin(std::move(kept_[instance].ready), key_, instance, Anchor(generations_, key_, instance), state);
 }
 

@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -21,9 +20,8 @@
 #include "vtpm/engine/tpm_life.hpp"
 #include "vtpm/engine/trace.hpp"
 #include "vtpm/engine/vault.hpp"
-#include "vtpm/link/futex.hpp"
-#include "vtpm/link/giving_way.hpp"
 #include "vtpm/link/mailbox.hpp"
+#include "vtpm/link/mailbox_worker.hpp"
 
 namespace banyan::vtpm {
 namespace {
@@ -48,13 +46,13 @@ extern "C" void on_refused_call(int /*signal*/, siginfo_t *info, void * /*contex
 }
 
 constexpr std::uint64_t kSettleNs = 2'000'000; // a journal that rests so long becomes a checkpoint
-constexpr std::uint64_t kYieldNs = 1'000'000;  // then others have the processor for long
 
 class Worker {
 public:
     Worker(const WorkerFds &fds, Mailbox *box, Vault *vault, const TpmSetup &setup)
         : fds_(fds),
           box_(box),
+          ways_(box, fds.bell),
           vault_(vault),
           setup_(setup),
           journal_(vault->journal)
@@ -79,11 +77,10 @@ private:
     [[nodiscard]] bool read_state(std::span<const std::uint8_t> asked, Bytes &answer);
     [[nodiscard]] bool write_state(std::span<const std::uint8_t> given);
     [[nodiscard]] bool adopt_state();
-    void tell_host();
-    void wait_for(std::uint32_t answered);
 
     const WorkerFds fds_;
     Mailbox *const box_;
+    MailboxWorker ways_;
     Vault *const vault_;
     const TpmSetup setup_;
     TpmLife life_;
@@ -183,7 +180,7 @@ void Worker::boot(bool restore)
     }
     shared_store(box_->worker.established, established_ ? 1 : 0);
     shared_store(box_->worker.state, static_cast<std::uint32_t>(WorkerState::kReady));
-    tell_host();
+    ways_.tell_host();
 }
 
 /// _TPM_Init with the banks that are wanted. Banks count from an _TPM_Init on, and only a started TPM says which it
@@ -419,43 +416,6 @@ bool Worker::adopt_state()
     return true;
 }
 
-void Worker::tell_host()
-{
-    shared_store(box_->worker.news, shared_load(box_->worker.news) + 1);
-    shared_fence();
-    if (shared_load(box_->host.sleepers) != 0) {
-        futex_wake_all(box_->worker.news);
-    }
-    if (shared_load(box_->host.listens) != 0) {
-        const std::uint64_t one = 1;
-        (void)!::write(fds_.bell, &one, sizeof(one));
-    }
-}
-
-/// For the request after this one.
-void Worker::wait_for(std::uint32_t answered)
-{
-    const std::uint64_t begun = monotonic_ns();
-    std::uint64_t spent = 0;
-    for (unsigned turns = 0; turns < kYieldsMax && spent < kYieldNs; ++turns) {
-        ::sched_yield();
-        spent = monotonic_ns() - begun;
-        if (shared_load(box_->host.request) != answered) {
-            return;
-        }
-    }
-    shared_store(box_->worker.dozes, 1);
-    shared_fence();
-    bool rests = false;
-    if (shared_load(box_->host.request) == answered) {
-        rests = !futex_wait(box_->host.request, answered, journal_.empty(checkpoint_) ? kForever : kSettleNs);
-    }
-    shared_store(box_->worker.dozes, 0);
-    if (rests) {
-        (void)make_durable(); // nobody asks: a checkpoint now makes the way back short
-    }
-}
-
 void Worker::serve()
 {
     std::uint32_t answered = 0;
@@ -464,7 +424,9 @@ void Worker::serve()
     for (;;) {
         const std::uint32_t request = shared_load(box_->host.request);
         if (request == answered) {
-            wait_for(answered);
+            if (!ways_.wait(answered, journal_.empty(checkpoint_) ? kForever : kSettleNs)) {
+                (void)make_durable(); // nobody asks: a checkpoint now makes the way back short
+            }
             continue;
         }
         const auto op = static_cast<Op>(shared_load(box_->host.op));
@@ -489,7 +451,7 @@ void Worker::serve()
         box_->worker.status = static_cast<std::uint32_t>(status);
         shared_store(box_->worker.response, request);
         answered = request;
-        tell_host();
+        ways_.tell_host();
     }
 }
 

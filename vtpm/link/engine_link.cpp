@@ -72,11 +72,11 @@ private:
     int fd_ = -1;
 };
 
-/// A life holds three descriptors here, and hands two over when it starts. The soft limit of most systems is 1024.
+/// A life holds two descriptors here, and hands two over when it starts. The soft limit of most systems is 1024.
 void make_room_for(std::uint32_t instances)
 {
     constexpr rlim_t kOfTheProgram = 512;
-    const rlim_t wanted = kOfTheProgram + 5 * static_cast<rlim_t>(instances);
+    const rlim_t wanted = kOfTheProgram + 4 * static_cast<rlim_t>(instances);
     rlimit files{};
     if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < wanted) {
         files.rlim_cur = std::min(wanted, files.rlim_max);

@@ -7,10 +7,10 @@
 namespace banyan::vtpm {
 
 /// How often a side gives way (sched_yield) before it sleeps: the host for an answer, the worker for a driver's next
-/// command. Most come within. It spares both wake-ups, which cost more than most commands do; with one TPM and with 256
-/// at once several times as many commands are done as with sleeping at once.
+/// command. Most come within, and both wake-ups are spared, which cost more than most commands do.
 inline constexpr unsigned kYieldsMax = 20;
 
+/// CLOCK_MONOTONIC, what waits are measured with.
 inline std::uint64_t monotonic_ns()
 {
     timespec now{};

@@ -75,11 +75,16 @@ inline void shared_store(std::uint32_t &word, std::uint32_t value)
     std::atomic_ref<std::uint32_t>(word).store(value, std::memory_order_release);
 }
 
-/// Between a write of one's own that the other side looks for and a look at what the other side wrote: with one on each
-/// side, at least one of them sees the other's. So nobody falls asleep while the other thinks him awake.
-inline void shared_fence()
+/// Where each side announces something and then looks at what the other announced, at least one of the two sees the
+/// other's. So nobody falls asleep whom the other thinks awake.
+inline void announce(std::uint32_t &word, std::uint32_t value)
 {
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    std::atomic_ref<std::uint32_t>(word).store(value, std::memory_order_seq_cst);
+}
+
+[[nodiscard]] inline std::uint32_t look(std::uint32_t &word)
+{
+    return std::atomic_ref<std::uint32_t>(word).load(std::memory_order_seq_cst);
 }
 
 } // namespace banyan::vtpm

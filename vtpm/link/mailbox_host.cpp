@@ -16,9 +16,8 @@ void MailboxHost::post(Op op, std::uint8_t locality, std::span<const std::uint8_
     std::copy(bytes.begin(), bytes.end(), box_->command);
     posted_.store(number, std::memory_order_relaxed);
     pending_.store(true, std::memory_order_relaxed);
-    shared_store(box_->host.request, number);
-    shared_fence();
-    if (shared_load(box_->worker.dozes) != 0) {
+    announce(box_->host.request, number);
+    if (look(box_->worker.dozes) != 0) {
         futex_wake_all(box_->host.request);
     }
 }

@@ -24,25 +24,20 @@ public:
     /// bytes.size() <= kTpmBufferSize, nothing pending. Wakes a worker that sleeps.
     void post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes);
     [[nodiscard]] std::optional<Answer> collect(std::span<std::uint8_t> into);
-    /// Sleeps until the worker's next answer or change of state, at most so long; done: what is waited for, looked at
-    /// once more before. True: it was there, or something woke us.
+    /// Sleeps until the worker's next answer or change of state, at most so long; done: whether what is waited for is
+    /// there. True: it is, or something woke us.
     template <typename Done>
     bool sleep(std::uint64_t most_ns, Done done)
     {
-        const std::uint32_t seen = shared_load(box_->worker.news);
         std::atomic_ref<std::uint32_t> sleepers(box_->host.sleepers);
-        sleepers.fetch_add(1, std::memory_order_relaxed);
-        shared_fence();
+        sleepers.fetch_add(1, std::memory_order_seq_cst);
+        const std::uint32_t seen = look(box_->worker.news); // after the line above, before done()
         const bool woken = done() || futex_wait(box_->worker.news, seen, most_ns);
         sleepers.fetch_sub(1, std::memory_order_relaxed);
         return woken;
     }
     /// From now on the worker rings the bell too.
-    void listen()
-    {
-        shared_store(box_->host.listens, 1);
-        shared_fence();
-    }
+    void listen() { announce(box_->host.listens, 1); }
     /// Marks the pending request as one to cancel; the caller wakes the worker.
     void cancel() { shared_store(box_->host.cancel, posted_.load(std::memory_order_relaxed)); }
 
