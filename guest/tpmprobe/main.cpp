@@ -26,7 +26,6 @@
 #include <ctime>
 #include <fcntl.h>
 #include <sched.h>
-#include <signal.h> // NOLINT(modernize-deprecated-headers): kill
 #include <string>
 #include <string_view>
 #include <sys/mman.h>
@@ -271,27 +270,30 @@ std::string time_timer(const Words &words)
 }
 
 struct Flood {
+    struct Shared { // with the children
+        std::atomic<std::uint64_t> commands{0};
+        std::atomic<bool> ends{false};
+    };
     std::vector<pid_t> children;
-    std::atomic<std::uint64_t> *commands = nullptr; // shared with them
+    Shared *shared = nullptr;
 };
 
-[[noreturn]] void flood_forever(const std::string &path, const std::string &kind, std::size_t core,
-                                std::atomic<std::uint64_t> &commands)
+/// Ends between two commands: a key that nobody flushed would stay in the TPM, which has room for three.
+[[noreturn]] void flood_on(const std::string &path, const std::string &kind, std::size_t core, Flood::Shared &shared)
 {
     (void)run_on(core);
     const std::array<std::uint8_t, kSha256Size> digest{2};
     const Bytes short_command = pcr_extend(kBenchPcr, digest);
-    while (kind == "none") {
-        commands.fetch_add(0);
+    while (kind == "none" && !shared.ends) {
     }
     Tpm tpm(path);
-    while (tpm.open()) {
+    while (tpm.open() && !shared.ends) {
         if (kind == "extend") {
-            commands.fetch_add(result_of(tpm.command(short_command)) == 0 ? 1 : 0);
+            shared.commands.fetch_add(result_of(tpm.command(short_command)) == 0 ? 1 : 0);
         } else {
             const std::uint32_t handle = handle_of(tpm.command(create_primary_rsa()));
             if (handle != 0) {
-                commands.fetch_add(1);
+                shared.commands.fetch_add(1);
                 (void)tpm.command(flush(handle));
             }
         }
@@ -306,7 +308,8 @@ std::string begin_flood(const Words &words, Flood &flood)
         (words[2] != "extend" && words[2] != "rsa" && words[2] != "none") || !flood.children.empty()) {
         return "error usage";
     }
-    flood.commands->store(0);
+    flood.shared->commands = 0;
+    flood.shared->ends = false;
     for (std::size_t i = 3; i < words.size(); ++i) {
         std::size_t core = 0;
         if (!number(words[i], 63, core)) {
@@ -316,7 +319,7 @@ std::string begin_flood(const Words &words, Flood &flood)
         const std::string path = device(n, i == 3 ? "tpm" : "tpmrm");
         const pid_t child = ::fork();
         if (child == 0) {
-            flood_forever(path, words[2], core, *flood.commands);
+            flood_on(path, words[2], core, *flood.shared);
         }
         flood.children.push_back(child);
     }
@@ -325,12 +328,12 @@ std::string begin_flood(const Words &words, Flood &flood)
 
 std::string end_flood(Flood &flood)
 {
+    flood.shared->ends = true;
     for (const pid_t child : flood.children) {
-        ::kill(child, SIGKILL);
         ::waitpid(child, nullptr, 0);
     }
     flood.children.clear();
-    return std::to_string(flood.commands->load());
+    return std::to_string(flood.shared->commands.load());
 }
 
 std::string answer(const Words &words, Flood &flood)
@@ -358,7 +361,7 @@ std::string answer(const Words &words, Flood &flood)
         return begin_flood(words, flood);
     }
     if (verb == "sent") {
-        return std::to_string(flood.commands->load());
+        return std::to_string(flood.shared->commands.load());
     }
     if (verb == "calm") {
         return end_flood(flood);
@@ -408,13 +411,12 @@ int main()
     ::cfmakeraw(&raw);
     ::tcsetattr(::fileno(in), TCSANOW, &raw);
 
-    void *shared =
-        ::mmap(nullptr, sizeof(std::atomic<std::uint64_t>), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *shared = ::mmap(nullptr, sizeof(Flood::Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) {
         return 1;
     }
     Flood flood;
-    flood.commands = new (shared) std::atomic<std::uint64_t>(0);
+    flood.shared = new (shared) Flood::Shared;
 
     (void)std::fprintf(out, "ready\n");
     (void)std::fflush(out);

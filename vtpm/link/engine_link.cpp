@@ -28,8 +28,9 @@ namespace {
 
 constexpr std::uint64_t kSecond = 1'000'000'000;
 constexpr std::uint64_t kWatchdogNs = 60 * kSecond; // no TPM command takes that long; RSA keys take up to seconds
-constexpr std::uint64_t kSliceNs = 500'000;         // of a sleep: who died wakes nobody
-constexpr std::uint64_t kLookNs = 200'000;          // between two looks whether a worker has died
+constexpr std::uint64_t kSliceNs = 50'000;          // of a sleep: who died wakes nobody. The next is twice as long
+constexpr std::uint64_t kSliceMaxNs = 1'000'000;
+constexpr std::uint64_t kLookNs = 200'000; // between two looks whether a worker has died
 constexpr std::uint64_t kHelloNs = 20 * kSecond;
 constexpr std::uint64_t kAskNs = 20 * kSecond;   // the keeper flushes files, or waits for another machine's to end
 constexpr std::uint64_t kAskSliceNs = 5'000'000; // somebody else may have taken in the answer
@@ -173,6 +174,7 @@ public:
         const bool booting = !host_.pending();
         const auto there = [&] { return booting ? host_.ready() : !host_.pending() || host_.answered(); };
         unsigned turns = 0;
+        std::uint64_t slice_ns = kSliceNs;
         for (;;) {
             const std::uint64_t spent = monotonic_ns() - begun;
             if (there() || spent >= bound_ns) {
@@ -181,9 +183,12 @@ public:
             if (!booting && turns < kYieldsMax) {
                 ++turns;
                 ::sched_yield();
-            } else if (!host_.sleep(std::min(bound_ns - spent, kSliceNs), there) && hung_up()) {
-                hung_ = true;
-                return;
+            } else if (!host_.sleep(std::min(bound_ns - spent, slice_ns), there)) {
+                hung_ = hung_up();
+                if (hung_) {
+                    return;
+                }
+                slice_ns = std::min(2 * slice_ns, kSliceMaxNs);
             }
         }
     }
@@ -225,7 +230,7 @@ private:
     std::uint64_t posted_at_ = 0;
     std::uint64_t looked_at_ = 0; // whether it has died
     bool dead_ = false;
-    std::atomic<bool> hung_{false};
+    std::atomic<bool> hung_{false}; // who waited for it saw that it has
     std::atomic<bool> listened_{false};
 };
 

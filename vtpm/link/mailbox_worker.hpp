@@ -47,7 +47,7 @@ public:
     }
 
 private:
-    static constexpr std::uint64_t kYieldNs = 1'000'000; // then others have the processor for long
+    static constexpr std::uint64_t kYieldNs = 100'000; // then others have the processor for long
 
     Mailbox *const box_;
     const int bell_;
