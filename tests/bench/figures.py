@@ -65,10 +65,9 @@ class Figure:
             return "missed"
         if self.exact:
             return "met"
-        # The margin is the bar's distance from 1: an interval wider than that decides nothing.
-        if len(self.ours) < 2 or interval[1] - interval[0] > abs(self.bar - 1):
-            return "inconclusive"
-        return "met"
+        # The margin is the ratio's distance from the bar: an interval that reaches over the bar decides nothing.
+        surely = interval[0] >= self.bar if self.at_least else interval[1] <= self.bar
+        return "met" if surely and len(self.ours) > 1 else "inconclusive"
 
 
 def show(rows):

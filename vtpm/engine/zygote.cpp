@@ -24,6 +24,7 @@
 #include "vtpm/engine/vault.hpp"
 #include "vtpm/link/control.hpp"
 #include "vtpm/link/mailbox.hpp"
+#include "vtpm/link/mailbox_worker.hpp"
 
 namespace banyan::vtpm {
 namespace {
@@ -444,6 +445,10 @@ void Zygote::reap()
             std::string event;
             const std::string cause = cause_of(instances_[index], status, event);
             instances_[index].worker = -1;
+            if (auto *box = static_cast<Mailbox *>(map_shared(instances_[index].mailbox, sizeof(Mailbox)))) {
+                MailboxWorker::tell_of_death(box);
+                ::munmap(box, sizeof(Mailbox));
+            }
             say(ControlKind::kExited, index, status, event, cause);
         }
     }

@@ -28,9 +28,8 @@ namespace {
 
 constexpr std::uint64_t kSecond = 1'000'000'000;
 constexpr std::uint64_t kWatchdogNs = 60 * kSecond; // no TPM command takes that long; RSA keys take up to seconds
-constexpr std::uint64_t kSliceNs = 50'000;          // of a sleep: who died wakes nobody. The next is twice as long
-constexpr std::uint64_t kSliceMaxNs = 1'000'000;
-constexpr std::uint64_t kLookNs = 200'000; // between two looks whether a worker has died
+constexpr std::uint64_t kSliceNs = 10'000'000;      // of a sleep: the zygote tells of a death, if it lives itself
+constexpr std::uint64_t kLookNs = 200'000;          // between two looks whether a worker has died
 constexpr std::uint64_t kHelloNs = 20 * kSecond;
 constexpr std::uint64_t kAskNs = 20 * kSecond;   // the keeper flushes files, or waits for another machine's to end
 constexpr std::uint64_t kAskSliceNs = 5'000'000; // somebody else may have taken in the answer
@@ -168,27 +167,26 @@ public:
     }
     [[nodiscard]] int line() const override { return line_.get(); }
 
-    void wait(std::uint64_t bound_ns) override
+    void wait(std::uint64_t bound_ns, bool soon) override
     {
         const std::uint64_t begun = monotonic_ns();
         const bool booting = !host_.pending();
         const auto there = [&] { return booting ? host_.ready() : !host_.pending() || host_.answered(); };
         unsigned turns = 0;
-        std::uint64_t slice_ns = kSliceNs;
         for (;;) {
             const std::uint64_t spent = monotonic_ns() - begun;
             if (there() || spent >= bound_ns) {
                 return;
             }
-            if (!booting && turns < kYieldsMax) {
+            if (soon && !booting && turns < kYieldsMax) {
                 ++turns;
                 ::sched_yield();
-            } else if (!host_.sleep(std::min(bound_ns - spent, slice_ns), there)) {
-                hung_ = hung_up();
-                if (hung_) {
-                    return;
-                }
-                slice_ns = std::min(2 * slice_ns, kSliceMaxNs);
+                continue;
+            }
+            (void)host_.sleep(std::min(bound_ns - spent, kSliceNs), there);
+            if (!there() && hung_up()) {
+                hung_ = true;
+                return;
             }
         }
     }

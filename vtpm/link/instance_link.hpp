@@ -33,8 +33,9 @@ enum class Health : std::uint8_t { kOff, kBooting, kReady, kDead };
 class Waiter {
 public:
     virtual ~Waiter() = default;
-    /// Until the worker answered, changed its state or died, at most bound_ns of host time.
-    virtual void wait(std::uint64_t bound_ns) = 0;
+    /// Until the worker answered, changed its state or died, at most bound_ns of host time. soon: most likely within
+    /// microseconds.
+    virtual void wait(std::uint64_t bound_ns, bool soon) = 0;
     /// For an event loop: readable after an answer or a change of state (eight bytes to be read empty), and hung up
     /// when the worker has died. -1: none.
     [[nodiscard]] virtual int bell() { return -1; }

@@ -3,7 +3,7 @@
 // variable of one's own and checked there; bytes are copied once and checked in the copy.
 //
 // host.request and worker.news are futexes: a command costs no descriptor, and nobody is woken who is awake. A side that
-// lies about its sleep is not woken; the host sleeps in slices, since a worker that died wakes nobody.
+// lies about its sleep is not woken; the host sleeps in slices, since a worker need not wake it.
 #pragma once
 
 #include <atomic>

@@ -46,6 +46,13 @@ public:
         return came;
     }
 
+    /// For one that has died: whoever waits for it looks.
+    static void tell_of_death(Mailbox *box)
+    {
+        announce(box->worker.news, shared_load(box->worker.news) + 1);
+        futex_wake_all(box->worker.news);
+    }
+
 private:
     static constexpr std::uint64_t kYieldNs = 100'000; // then others have the processor for long
 

@@ -151,7 +151,9 @@ void Instance::write(std::uint32_t offset, unsigned width, std::uint64_t value, 
         return;
     }
     const std::uint64_t mine = ticket_;
-    wait_for_worker(guard, config_.deterministic ? kWatchdogNs : config_.sync_bound_ns);
+    const std::uint32_t code = load_be32(interface_->command(), kTpmCodeAt);
+    wait_for_worker(guard, config_.deterministic ? kWatchdogNs : config_.sync_bound_ns,
+                    command_cost_ns(code) <= kShortCommandNs);
     if (ticket_ == mine && work_ == Work::kCommand) { // else a power cycle, a launch or another core was quicker
         service(now_ns);
         if (work_ == Work::kNone) {
@@ -160,14 +162,14 @@ void Instance::write(std::uint32_t offset, unsigned width, std::uint64_t value, 
     }
 }
 
-void Instance::wait_for_worker(Guard &guard, std::uint64_t bound_ns)
+void Instance::wait_for_worker(Guard &guard, std::uint64_t bound_ns, bool soon)
 {
     const std::shared_ptr<Waiter> waiter = link_->waiter();
     if (bound_ns == 0 || !waiter) {
         return;
     }
     guard.unlock();
-    waiter->wait(bound_ns);
+    waiter->wait(bound_ns, soon);
     guard.lock();
 }
 

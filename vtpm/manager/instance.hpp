@@ -155,7 +155,7 @@ private:
     void respond(std::size_t size);
     void startup();
     void tell_host();
-    void wait_for_worker(Guard &guard, std::uint64_t bound_ns);
+    void wait_for_worker(Guard &guard, std::uint64_t bound_ns, bool soon = true);
     [[nodiscard]] bool at_rest();
     [[nodiscard]] bool checkpoint(Guard &guard);
     [[nodiscard]] bool launch_is_open() const; // or one that comes before TPM2_Startup

@@ -98,7 +98,7 @@ private:
     class FakeWaiter final : public Waiter {
     public:
         explicit FakeWaiter(std::shared_ptr<FakeEngine> engine) : engine_(std::move(engine)) {}
-        void wait(std::uint64_t) override
+        void wait(std::uint64_t, bool) override
         {
             ++engine_->waits;
             const auto action = engine_->while_waiting; // it may replace itself
