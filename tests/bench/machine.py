@@ -21,7 +21,7 @@ class BootFailed(Exception):
 class PlainBoot:
     """One QEMU, one Debian kernel, up to the agent's `ready` on the evidence port."""
 
-    def __init__(self, qemu, firmware, kernel, initrd, memory="512M", extra=(), limit_s=600):
+    def __init__(self, qemu, firmware, kernel, initrd, memory="512M", extra=(), options="", limit_s=600):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="banyan-bench-"))
         self.limit = time.monotonic() + limit_s
         args = [str(qemu)]
@@ -31,7 +31,7 @@ class PlainBoot:
             "-M", "q35,smm=off", "-accel", "tcg", "-cpu", "EPYC,-hypervisor", "-smp", "1", "-m", memory,
             "-nodefaults", "-display", "none", "-no-reboot",
             "-qmp", f"unix:{self.dir}/qmp,server=on,wait=off",
-            "-kernel", str(kernel), "-initrd", str(initrd), "-append", COMMAND_LINE,
+            "-kernel", str(kernel), "-initrd", str(initrd), "-append", f"{COMMAND_LINE} {options}",
             "-device", "virtio-serial-pci",
             "-chardev", f"file,id=con,path={self.dir}/console.log", "-device", "virtconsole,chardev=con,nr=0",
             "-chardev", f"socket,id=ev,path={self.dir}/evidence,server=on,wait=off",
