@@ -34,8 +34,20 @@ namespace {
 constexpr unsigned kTakeTries = 50; // a tenth of a second each
 constexpr unsigned kBackTries = 5;  // the machine's user waits
 
+/// A state that became an instance's and has no store yet: that is made when a worker first loads it.
+struct Unborn {
+    explicit Unborn(Bytes bytes, const SignerNames &of) : state(std::move(bytes)), names(of) {}
+    ~Unborn() { OPENSSL_cleanse(state.data(), state.size()); }
+    Unborn(const Unborn &) = delete;
+    Unborn &operator=(const Unborn &) = delete;
+
+    Bytes state;
+    SignerNames names;
+};
+
 struct Kept {
     std::unique_ptr<Store> store;
+    std::unique_ptr<Unborn> unborn;
     std::unique_ptr<StoreFile> ready; // empty, for a store to come
     Errc missing = Errc::kNotFound;   // why there is no store
     Vault *vault = nullptr;
@@ -88,6 +100,7 @@ private:
     void from_zygote();
     void from_worker(std::uint32_t instance);
     void create(std::uint32_t instance, std::uint32_t ticket, const SignerNames &names);
+    [[nodiscard]] Status be_born(std::uint32_t instance);
     [[nodiscard]] Result<Store> new_store(std::uint32_t instance, const Bytes &state, const SignerNames &names);
     [[nodiscard]] Result<std::unique_ptr<StoreFile>> empty_file(std::uint32_t instance) const;
     [[nodiscard]] int open_names(std::uint32_t instance) const;
@@ -311,6 +324,11 @@ Status Keeper::usable(std::uint32_t instance)
     if (!held_) {
         return refuse(KeeperTell::kFailed, Errc::kBusy, "the platform folder is another machine's");
     }
+    if (const Status born = be_born(instance); !born) {
+        return refuse(KeeperTell::kFailed, born.error(),
+                      born.error() == Errc::kNoSpace ? "no space left for the instance's state"
+                                                     : "the instance's store file could not be made");
+    }
     if (!kept.store) {
         return kept.missing == Errc::kRolledBack
                    ? refuse(KeeperTell::kRolledBack, kept.missing,
@@ -385,9 +403,9 @@ int Keeper::open_names(std::uint32_t instance) const
 /// that looks for room. Others' files are made when they are asked for.
 void Keeper::prepare_files()
 {
-    std::size_t wanted = stock_.size();
+    std::size_t wanted = held_ ? stock_.size() : 0; // else another machine's folder
     for (std::uint32_t i = 0; i < kept_.size() && wanted > 0 && !makes_in_.empty(); ++i) {
-        if (!may_make(i)) {
+        if (kept_[i].unborn || !may_make(i)) {
             continue;
         }
         --wanted;
@@ -432,17 +450,21 @@ Result<Store> Keeper::new_store(std::uint32_t instance, const Bytes &state, cons
 /// The state leaves the stock first: whatever goes wrong after that, no other instance gets it.
 void Keeper::create(std::uint32_t instance, std::uint32_t ticket, const SignerNames &names)
 {
-    auto state = stock_.take(ticket);
-    if (!state || kept_[instance].store) {
-        return;
+    if (auto state = stock_.take(ticket)) {
+        kept_[instance].unborn = std::make_unique<Unborn>(std::move(*state), names);
     }
-    auto store = new_store(instance, *state, names);
-    OPENSSL_cleanse(state->data(), state->size());
-    if (store) {
-        kept_[instance].store = std::make_unique<Store>(std::move(*store));
-    } else {
-        kept_[instance].missing = store.error();
+}
+
+/// A disk that was full is tried again with the next worker.
+Status Keeper::be_born(std::uint32_t instance)
+{
+    Kept &kept = kept_[instance];
+    if (kept.unborn && !kept.store && (makes_in_.empty() || may_make(instance))) {
+        BANYAN_TRY(auto store, new_store(instance, kept.unborn->state, kept.unborn->names));
+        kept.store = std::make_unique<Store>(std::move(store));
     }
+    kept.unborn.reset();
+    return {};
 }
 
 void Keeper::from_zygote()
@@ -465,6 +487,7 @@ void Keeper::from_zygote()
         create(message.instance, message.ticket, message.names);
     } else if (message.tell == KeeperTell::kErase) {
         kept.let_go();
+        kept.unborn.reset();
         Status done{};
         if (kept.store) {
             done = kept.store->erase();
@@ -580,6 +603,7 @@ Status Keeper::install(std::uint32_t instance, int vault, std::string &why)
         }
     }
     kept.let_go();
+    (void)be_born(instance); // it is there, whatever the snapshot says of its state
     const auto opened = std::exchange(kept.opened, std::nullopt);
     if (!opened) {
         return fail(Errc::kBadState);

@@ -28,8 +28,22 @@ std::optional<Pool::Grant> Pool::grant()
     if (ready_.empty() || waiting_.empty()) {
         return std::nullopt;
     }
-    const Grant grant{waiting_.front(), ready_.front().ticket, ready_.front().names};
+    const std::uint32_t instance = waiting_.front();
     waiting_.pop_front();
+    return give(instance);
+}
+
+std::optional<Pool::Grant> Pool::grant_ahead(std::uint32_t instance)
+{
+    if (ready_.empty() || !waiting_.empty()) {
+        return std::nullopt;
+    }
+    return give(instance);
+}
+
+Pool::Grant Pool::give(std::uint32_t instance)
+{
+    const Grant grant{instance, ready_.front().ticket, ready_.front().names};
     ready_.pop_front();
     --unmade_;
     return grant;

@@ -19,6 +19,7 @@ namespace banyan::vtpm {
 
 inline constexpr std::uint32_t kPoolDepth = 16;   // ready ones at most
 inline constexpr std::uint32_t kMakersAtOnce = 2; // for those who wait; in the background there is one
+inline constexpr std::uint32_t kStandbyMax = 4;   // workers with a TPM that nobody has asked for yet
 
 /// Which maker to start, and who gets which TPM. Pure: the zygote acts.
 class Pool {
@@ -36,6 +37,8 @@ public:
     void forget(std::uint32_t instance); // it does not wait any more
     /// Whom the next ready TPM goes to. Each ticket is granted once.
     [[nodiscard]] std::optional<Grant> grant();
+    /// A ready TPM for an instance that has not asked yet. None while others wait.
+    [[nodiscard]] std::optional<Grant> grant_ahead(std::uint32_t instance);
 
     enum class Need : std::uint8_t { kNone, kUrgent, kAhead };
     /// What to start now; the caller starts it and says begun().
@@ -52,6 +55,7 @@ private:
         SignerNames names;
     };
     void ended(Need maker);
+    [[nodiscard]] Grant give(std::uint32_t instance);
 
     std::uint32_t unmade_;
     std::uint32_t urgent_ = 0; // makers that run

@@ -45,9 +45,23 @@ struct WorkerFds {
     int keeper;
 };
 
+struct WorkerFilters {
+    Filter serving;  // the calls of a worker that a guest can talk to
+    Filter stand_by; // and those with which one that stands by becomes one
+};
+[[nodiscard]] bool worker_filters(WorkerFilters &out);
+
 /// The TPM of one instance.
-[[noreturn]] void run_worker(const WorkerFds &fds, const Filter &filter, bool restore, const TpmSetup &setup);
-[[nodiscard]] bool worker_filter(Filter &out);
+[[noreturn]] void run_worker(const WorkerFds &fds, const WorkerFilters &filters, bool restore, const TpmSetup &setup);
+
+/// The same for an instance that nobody has asked for yet: the TPM is started, and durable. The way to its host comes
+/// over `door`: the kSpawnFds descriptors of control.hpp.
+struct StandbyFds {
+    int door;
+    int vault;
+    int keeper;
+};
+[[noreturn]] void run_standby(const StandbyFds &fds, const WorkerFilters &filters);
 
 /// A throw-away process that makes a TPM, writes its permanent state to the file `state` and then Made to `out`.
 /// idle: only when nobody else wants the processor.

@@ -5,8 +5,6 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <optional>
 #include <poll.h>
@@ -27,6 +25,7 @@
 #include <seccomp.h>
 
 #include "vtpm/engine/roles.hpp"
+#include "vtpm/engine/text_file.hpp"
 #include "vtpm/link/control.hpp"
 #include "vtpm/store/store.hpp"
 
@@ -151,12 +150,6 @@ private:
     std::string class_ = "test"; // else as the platform's certificate says
     std::vector<Names> names_;
 };
-
-std::string read_text(const std::string &path)
-{
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
 
 Bytes from_hex(const std::string &text)
 {

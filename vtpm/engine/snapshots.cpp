@@ -5,8 +5,6 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -17,6 +15,7 @@
 
 #include "vtpm/chip/state_bytes.hpp"
 #include "vtpm/engine/process.hpp"
+#include "vtpm/engine/text_file.hpp"
 
 namespace banyan::vtpm {
 namespace {
@@ -27,12 +26,6 @@ struct BioFree {
 struct X509Free {
     void operator()(X509 *certificate) const { X509_free(certificate); }
 };
-
-std::string read_text(const std::string &path)
-{
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
 
 Bytes pack_names(const SignerNames &names)
 {

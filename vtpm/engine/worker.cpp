@@ -20,6 +20,7 @@
 #include "vtpm/engine/tpm_life.hpp"
 #include "vtpm/engine/trace.hpp"
 #include "vtpm/engine/vault.hpp"
+#include "vtpm/link/control.hpp"
 #include "vtpm/link/mailbox.hpp"
 #include "vtpm/link/mailbox_worker.hpp"
 
@@ -41,7 +42,9 @@ extern "C" void on_line(int /*signal*/)
 
 extern "C" void on_refused_call(int /*signal*/, siginfo_t *info, void * /*context*/)
 {
-    shared_store(handler_box->worker.refused_syscall, static_cast<std::uint32_t>(info->si_syscall) + 1);
+    if (handler_box != nullptr) {
+        shared_store(handler_box->worker.refused_syscall, static_cast<std::uint32_t>(info->si_syscall) + 1);
+    }
     quit(kExitRefusedCall);
 }
 
@@ -49,17 +52,15 @@ constexpr std::uint64_t kSettleNs = 2'000'000; // a journal that rests so long b
 
 class Worker {
 public:
-    Worker(const WorkerFds &fds, Mailbox *box, Vault *vault, const TpmSetup &setup)
-        : fds_(fds),
-          box_(box),
-          ways_(box, fds.bell),
+    Worker(int keeper, Vault *vault, const TpmSetup &setup)
+        : keeper_(keeper),
           vault_(vault),
           setup_(setup),
           journal_(vault->journal)
     {}
 
     void boot(bool restore);
-    [[noreturn]] void serve();
+    [[noreturn]] void serve(Mailbox *box, int bell, int line);
 
 private:
     KeeperSays ask(const WorkerAsks &question);
@@ -78,9 +79,7 @@ private:
     [[nodiscard]] bool write_state(std::span<const std::uint8_t> given);
     [[nodiscard]] bool adopt_state();
 
-    const WorkerFds fds_;
-    Mailbox *const box_;
-    MailboxWorker ways_;
+    const int keeper_;
     Vault *const vault_;
     const TpmSetup setup_;
     TpmLife life_;
@@ -88,6 +87,7 @@ private:
     bool rebuilt_ = false;         // the permanent state differs from the durable one since before _TPM_Init
     Bytes committed_;              // permanent state that is durable
     std::uint64_t generation_ = 0; // its number
+    std::uint64_t restores_ = 0;   // snapshots that it was brought back from
     bool established_ = false;     // durable
     bool established_now_ = false;
     bool stirred_ = false;         // since this worker began
@@ -101,12 +101,12 @@ private:
 KeeperSays Worker::ask(const WorkerAsks &question)
 {
     KeeperSays answer;
-    if (::write(fds_.keeper, &question, sizeof(question)) != static_cast<ssize_t>(sizeof(question))) {
+    if (::write(keeper_, &question, sizeof(question)) != static_cast<ssize_t>(sizeof(question))) {
         quit(kExitStore);
     }
     ssize_t got = 0;
     do {
-        got = ::read(fds_.keeper, &answer, sizeof(answer));
+        got = ::read(keeper_, &answer, sizeof(answer));
     } while (got < 0 && errno == EINTR);
     if (got != static_cast<ssize_t>(sizeof(answer))) {
         quit(kExitStore);
@@ -124,7 +124,7 @@ void Worker::load()
     generation_ = said.generation;
     established_ = said.established != 0;
     established_now_ = established_;
-    shared_store(box_->worker.restores, static_cast<std::uint32_t>(said.restores));
+    restores_ = said.restores;
 }
 
 /// Before TPM2_Startup the TPM takes no command: then it is stirred after that one.
@@ -178,9 +178,6 @@ void Worker::boot(bool restore)
     if (!held_ && !make_durable()) {
         quit(kExitStore);
     }
-    shared_store(box_->worker.established, established_ ? 1 : 0);
-    shared_store(box_->worker.state, static_cast<std::uint32_t>(WorkerState::kReady));
-    ways_.tell_host();
 }
 
 /// _TPM_Init with the banks that are wanted. Banks count from an _TPM_Init on, and only a started TPM says which it
@@ -416,26 +413,31 @@ bool Worker::adopt_state()
     return true;
 }
 
-void Worker::serve()
+void Worker::serve(Mailbox *box, int bell, int line)
 {
+    MailboxWorker ways(box, bell);
+    shared_store(box->worker.restores, static_cast<std::uint32_t>(restores_));
+    shared_store(box->worker.established, established_ ? 1 : 0);
+    shared_store(box->worker.state, static_cast<std::uint32_t>(WorkerState::kReady));
+    ways.tell_host();
     std::uint32_t answered = 0;
     Bytes bytes;
     Bytes response;
     for (;;) {
-        const std::uint32_t request = shared_load(box_->host.request);
+        const std::uint32_t request = shared_load(box->host.request);
         if (request == answered) {
-            if (!ways_.wait(answered, journal_.empty(checkpoint_) ? kForever : kSettleNs)) {
+            if (!ways.wait(answered, journal_.empty(checkpoint_) ? kForever : kSettleNs)) {
                 (void)make_durable(); // nobody asks: a checkpoint now makes the way back short
             }
             continue;
         }
-        const auto op = static_cast<Op>(shared_load(box_->host.op));
-        const std::uint32_t locality = shared_load(box_->host.locality);
-        const std::uint32_t size = shared_load(box_->host.size);
+        const auto op = static_cast<Op>(shared_load(box->host.op));
+        const std::uint32_t locality = shared_load(box->host.locality);
+        const std::uint32_t size = shared_load(box->host.size);
         if (size > kTpmBufferSize || locality > 4) {
             quit(kExitProtocol);
         }
-        bytes.assign(box_->command, box_->command + size);
+        bytes.assign(box->command, box->command + size);
         response.clear();
         running = request;
         const WorkerStatus status = perform(op, static_cast<std::uint8_t>(locality), bytes, response);
@@ -443,54 +445,34 @@ void Worker::serve()
         if (line_has_bytes != 0) {
             line_has_bytes = 0;
             char rest[64];
-            while (::read(fds_.line, rest, sizeof(rest)) > 0) {
+            while (::read(line, rest, sizeof(rest)) > 0) {
             }
         }
-        std::copy(response.begin(), response.end(), box_->answer);
-        box_->worker.size = static_cast<std::uint32_t>(response.size());
-        box_->worker.status = static_cast<std::uint32_t>(status);
-        shared_store(box_->worker.response, request);
+        std::copy(response.begin(), response.end(), box->answer);
+        box->worker.size = static_cast<std::uint32_t>(response.size());
+        box->worker.status = static_cast<std::uint32_t>(status);
+        shared_store(box->worker.response, request);
         answered = request;
-        ways_.tell_host();
+        ways.tell_host();
     }
 }
 
-} // namespace
-
-bool worker_filter(Filter &out)
+void listen_for(int signal, void (*simple)(int), void (*full)(int, siginfo_t *, void *))
 {
-    return compile_filter({SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(sched_yield), SCMP_SYS(restart_syscall),
-                           SCMP_SYS(futex), SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(brk),
-                           SCMP_SYS(madvise), SCMP_SYS(getrandom), SCMP_SYS(getpid), SCMP_SYS(clock_gettime),
-                           SCMP_SYS(gettimeofday), SCMP_SYS(time), SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn)},
-                          out);
-}
-
-void run_worker(const WorkerFds &given, const Filter &filter, bool restore, const TpmSetup &setup)
-{
-    name_process("vtpm-worker");
-    ::dup2(0, 2); // nothing of a worker reaches the user's terminal
-    keep_only(std::array{given.mailbox, given.bell, given.line, given.vault, given.keeper});
-    WorkerFds fds{3, 4, 5, 6, 7};
-    auto *box = static_cast<Mailbox *>(map_shared(fds.mailbox, sizeof(Mailbox)));
-    auto *vault = static_cast<Vault *>(map_shared(fds.vault, sizeof(Vault)));
-    if (box == nullptr || vault == nullptr) {
-        quit(kExitProtocol);
-    }
-    ::close(fds.mailbox);
-    ::close(fds.vault);
-
-    handler_box = box;
     struct sigaction action {};
-    action.sa_handler = on_line;
     action.sa_flags = SA_RESTART;
-    ::sigaction(SIGIO, &action, nullptr);
-    action.sa_sigaction = on_refused_call;
-    action.sa_flags = SA_SIGINFO;
-    ::sigaction(SIGSYS, &action, nullptr);
-    ::fcntl(fds.line, F_SETOWN, ::getpid());
-    ::fcntl(fds.line, F_SETFL, O_ASYNC | O_NONBLOCK);
+    if (full != nullptr) {
+        action.sa_sigaction = full;
+        action.sa_flags |= SA_SIGINFO;
+    } else {
+        action.sa_handler = simple;
+    }
+    ::sigaction(signal, &action, nullptr);
+}
 
+/// What a worker may use up, and no file at all.
+void set_limits()
+{
     const rlimit no_files{16, 16};
     ::setrlimit(RLIMIT_NOFILE, &no_files);
     const rlimit no_writes{0, 0};
@@ -499,12 +481,93 @@ void run_worker(const WorkerFds &given, const Filter &filter, bool restore, cons
     const rlimit memory{256U << 20, 256U << 20};
     ::setrlimit(RLIMIT_AS, &memory);
 #endif
+}
+
+template <typename Shared>
+Shared *map_and_close(int file)
+{
+    auto *at = static_cast<Shared *>(map_shared(file, sizeof(Shared)));
+    if (at == nullptr) {
+        quit(kExitProtocol);
+    }
+    ::close(file);
+    return at;
+}
+
+/// From here on signals find the mailbox.
+void attach(Mailbox *box, int line)
+{
+    name_process("vtpm-worker");
+    handler_box = box;
+    listen_for(SIGIO, on_line, nullptr);
+    ::fcntl(line, F_SETOWN, ::getpid());
+    ::fcntl(line, F_SETFL, O_ASYNC | O_NONBLOCK);
+}
+
+void restrict_to(const Filter &filter)
+{
     if (!apply_filter(filter)) {
         quit(kExitSandbox);
     }
-    auto *worker = new Worker(fds, box, vault, setup);
+}
+
+} // namespace
+
+bool worker_filters(WorkerFilters &out)
+{
+    std::vector<int> calls{
+        SCMP_SYS(read),          SCMP_SYS(write),        SCMP_SYS(sched_yield), SCMP_SYS(restart_syscall),
+        SCMP_SYS(futex),         SCMP_SYS(mmap),         SCMP_SYS(munmap),      SCMP_SYS(mremap),
+        SCMP_SYS(brk),           SCMP_SYS(madvise),      SCMP_SYS(getrandom),   SCMP_SYS(getpid),
+        SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(time),        SCMP_SYS(exit_group),
+        SCMP_SYS(rt_sigreturn)};
+    if (!compile_filter(calls, out.serving)) {
+        return false;
+    }
+    calls.insert(calls.end(), {SCMP_SYS(recvmsg), SCMP_SYS(close), SCMP_SYS(fcntl), SCMP_SYS(rt_sigaction),
+                               SCMP_SYS(prctl), SCMP_SYS(seccomp)});
+    return compile_filter(calls, out.stand_by);
+}
+
+void run_worker(const WorkerFds &given, const WorkerFilters &filters, bool restore, const TpmSetup &setup)
+{
+    ::dup2(0, 2); // nothing of a worker reaches the user's terminal
+    keep_only(std::array{given.mailbox, given.bell, given.line, given.vault, given.keeper});
+    const WorkerFds fds{3, 4, 5, 6, 7};
+    auto *box = map_and_close<Mailbox>(fds.mailbox);
+    auto *vault = map_and_close<Vault>(fds.vault);
+    listen_for(SIGSYS, nullptr, on_refused_call);
+    attach(box, fds.line);
+    set_limits();
+    restrict_to(filters.serving);
+    auto *worker = new Worker(fds.keeper, vault, setup);
     worker->boot(restore);
-    worker->serve();
+    worker->serve(box, fds.bell, fds.line);
+}
+
+void run_standby(const StandbyFds &given, const WorkerFilters &filters)
+{
+    name_process("vtpm-standby");
+    ::dup2(0, 2);
+    keep_only(std::array{given.door, given.vault, given.keeper});
+    const StandbyFds fds{3, 4, 5};
+    auto *vault = map_and_close<Vault>(fds.vault);
+    listen_for(SIGSYS, nullptr, on_refused_call);
+    set_limits();
+    restrict_to(filters.stand_by);
+    auto *worker = new Worker(fds.keeper, vault, {});
+    worker->boot(false);
+
+    char knock = 0;
+    std::vector<int> host;
+    if (!receive_with_fds(fds.door, &knock, sizeof(knock), host) || host.size() != kSpawnFds) {
+        quit(0); // nobody will ask for it
+    }
+    ::close(fds.door);
+    auto *box = map_and_close<Mailbox>(host[0]);
+    attach(box, host[2]);
+    restrict_to(filters.serving);
+    worker->serve(box, host[1], host[2]);
 }
 
 } // namespace banyan::vtpm

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "vtpm/engine/pool.hpp"
@@ -50,6 +51,7 @@ struct Instance {
     std::uint32_t life = 0;
     int mailbox = -1; // to read which call was refused
     int vault = -1;
+    int door = -1;        // to a worker that stands by: nobody has asked for the TPM yet
     bool made = false;    // the keeper has its state
     bool waiting = false; // a spawn waits for the pool
     ControlMessage request;
@@ -64,11 +66,13 @@ struct Maker {
 
 class Zygote {
 public:
-    /// made: which instances have a state; the others get one from the pool when they first start.
-    Zygote(int control, int keeper, int signer, const std::vector<bool> &made)
+    /// made: which instances have a state; the others get one from the pool when they first start, or before that if
+    /// the next few may stand by.
+    Zygote(int control, int keeper, int signer, const std::vector<bool> &made, bool stand_by)
         : control_(control),
           keeper_(keeper),
           signer_(signer),
+          stand_by_(stand_by),
           instances_(made.size()),
           pool_(static_cast<std::uint32_t>(std::count(made.begin(), made.end(), false)))
     {
@@ -89,6 +93,10 @@ private:
     [[nodiscard]] bool hand_over(const Pool::Grant &grant);
     void snapshot(const ControlMessage &request, std::vector<int> &fds);
     void spawn(std::uint32_t index, const ControlMessage &request, std::vector<int> &fds);
+    [[nodiscard]] bool open_door(std::uint32_t index, const ControlMessage &request, std::vector<int> &fds);
+    void stand_by();
+    [[nodiscard]] bool start_standby(std::uint32_t index);
+    [[nodiscard]] int introduce(std::uint32_t index, bool restore);
     void say(ControlKind kind, std::uint32_t index, std::int32_t status, const std::string &event,
              const std::string &text);
     [[nodiscard]] std::string cause_of(const Instance &instance, int status, std::string &event) const;
@@ -98,7 +106,8 @@ private:
     int signer_;
     int signals_ = -1;
     bool stopping_ = false;
-    Filter filter_;
+    bool stand_by_; // TPMs are made for instances that have not asked
+    WorkerFilters filters_;
     std::vector<Instance> instances_;
     std::unordered_map<pid_t, std::uint32_t> workers_; // running or not collected yet, and whose
     std::vector<Maker> makers_;
@@ -136,9 +145,11 @@ void Zygote::kill_worker(Instance &instance)
         workers_.erase(instance.worker);
         instance.worker = -1;
     }
-    if (instance.mailbox >= 0) {
-        ::close(instance.mailbox);
-        instance.mailbox = -1;
+    for (int *fd : {&instance.mailbox, &instance.door}) {
+        if (*fd >= 0) {
+            ::close(*fd);
+            *fd = -1;
+        }
     }
 }
 
@@ -159,6 +170,9 @@ void Zygote::from_host()
         if (fds.size() != kSpawnFds) {
             break;
         }
+        if (open_door(request.instance, request, fds)) {
+            break;
+        }
         kill_worker(instance);
         close_all(instance.request_fds);
         instance.waiting = false;
@@ -172,7 +186,7 @@ void Zygote::from_host()
         }
         break;
     case ControlKind::kKill:
-        if (request.life == instance.life) {
+        if (request.life == instance.life && instance.door < 0) {
             kill_worker(instance);
         }
         if (instance.waiting && request.life == instance.request.life) {
@@ -227,6 +241,7 @@ void Zygote::snapshot(const ControlMessage &request, std::vector<int> &fds)
         message.tell = KeeperTell::kOpen;
     } else if (request.kind == ControlKind::kYield) {
         message.tell = KeeperTell::kYield;
+        stand_by_ = false; // from here on the folder may be another machine's
     } else if (request.kind == ControlKind::kTake) {
         message.tell = KeeperTell::kTake;
     } else {
@@ -329,13 +344,77 @@ void Zygote::look_after_pool()
             say(ControlKind::kNotice, *unlucky, -1, "manufacture-failed", "a TPM could not be made");
         }
     }
+    stand_by();
 }
 
-void Zygote::spawn(std::uint32_t index, const ControlMessage &request, std::vector<int> &fds)
+/// The next few instances get their TPMs before they ask: started and durable, so that who asks waits for no disk. None
+/// of that is seen until then; an instance that wants another setup gets its TPM started anew.
+void Zygote::stand_by()
+{
+    auto standing =
+        std::count_if(instances_.begin(), instances_.end(), [](const Instance &one) { return one.door >= 0; });
+    for (std::uint32_t i = 0; i < instances_.size() && stand_by_ && standing < kStandbyMax; ++i) {
+        if (instances_[i].made) {
+            continue;
+        }
+        const auto grant = pool_.grant_ahead(i);
+        if (!grant) {
+            return;
+        }
+        instances_[i].made = hand_over(*grant);
+        stand_by_ = instances_[i].made && start_standby(i);
+        ++standing;
+    }
+}
+
+bool Zygote::start_standby(std::uint32_t index)
 {
     Instance &instance = instances_[index];
+    int door[2];
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, door) != 0) {
+        return false;
+    }
+    const int keeper = introduce(index, false);
+    const pid_t parent = ::getpid();
+    const pid_t pid = keeper >= 0 ? ::fork() : -1;
+    if (pid == 0) {
+        harden_child(parent);
+        run_standby({door[1], instance.vault, keeper}, filters_);
+    }
+    ::close(door[1]);
+    if (keeper >= 0) {
+        ::close(keeper);
+    }
+    if (pid < 0) {
+        ::close(door[0]);
+        return false;
+    }
+    instance.worker = pid;
+    workers_[pid] = index;
+    instance.door = door[0];
+    return true;
+}
+
+/// Whether the worker that stands by is the one that was asked for, and is that from now on.
+bool Zygote::open_door(std::uint32_t index, const ControlMessage &request, std::vector<int> &fds)
+{
+    Instance &instance = instances_[index];
+    const char knock = 0;
+    if (instance.door < 0 || request.kind != ControlKind::kSpawn || request.setup != TpmSetup{} ||
+        !send_with_fds(instance.door, &knock, sizeof(knock), fds, MSG_DONTWAIT)) {
+        return false;
+    }
+    ::close(std::exchange(instance.door, -1));
     instance.life = request.life;
-    const bool restore = request.kind == ControlKind::kRestore && instance.vault >= 0;
+    instance.mailbox = fds[0];
+    fds.erase(fds.begin());
+    return true;
+}
+
+/// Gives the instance's next worker a vault and a way to the keeper, whose other end is returned. -1: it could not.
+int Zygote::introduce(std::uint32_t index, bool restore)
+{
+    Instance &instance = instances_[index];
     if (!restore) {
         if (instance.vault >= 0) {
             ::close(instance.vault);
@@ -344,21 +423,37 @@ void Zygote::spawn(std::uint32_t index, const ControlMessage &request, std::vect
     }
     int ends[2];
     if (instance.vault < 0 || ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
-        say(ControlKind::kExited, index, -1, "worker-died", "no descriptors left for a worker");
-        return;
+        return -1;
     }
     KeeperMessage message;
     message.tell = KeeperTell::kAdopt;
     message.instance = index;
     const bool adopted = send_with_fds(keeper_, &message, sizeof(message), std::array{instance.vault, ends[0]});
     ::close(ends[0]);
+    if (!adopted) {
+        ::close(ends[1]);
+        return -1;
+    }
+    return ends[1];
+}
+
+void Zygote::spawn(std::uint32_t index, const ControlMessage &request, std::vector<int> &fds)
+{
+    Instance &instance = instances_[index];
+    instance.life = request.life;
+    const bool restore = request.kind == ControlKind::kRestore && instance.vault >= 0;
+    const int keeper = introduce(index, restore);
+    if (keeper < 0) {
+        say(ControlKind::kExited, index, -1, "worker-died", "no descriptors left for a worker");
+        return;
+    }
     const pid_t parent = ::getpid();
-    const pid_t pid = adopted ? ::fork() : -1;
+    const pid_t pid = ::fork();
     if (pid == 0) {
         harden_child(parent);
-        run_worker({fds[0], fds[1], fds[2], instance.vault, ends[1]}, filter_, restore, request.setup);
+        run_worker({fds[0], fds[1], fds[2], instance.vault, keeper}, filters_, restore, request.setup);
     }
-    ::close(ends[1]);
+    ::close(keeper);
     if (pid < 0) {
         say(ControlKind::kExited, index, -1, "worker-died", "a worker could not be started");
         return;
@@ -380,6 +475,10 @@ void Zygote::from_keeper()
         return;
     }
     message.text[sizeof(message.text) - 1] = '\0';
+    const bool unasked = instances_[message.instance].door >= 0;
+    if (message.tell == KeeperTell::kFailed && unasked) {
+        return; // its worker ends
+    }
     if (message.tell == KeeperTell::kErased) {
         say(ControlKind::kErased, message.instance, message.status, message.status == 0 ? "" : "store-failed",
             message.text);
@@ -442,9 +541,14 @@ void Zygote::reap()
         if (const auto found = workers_.find(pid); found != workers_.end()) {
             const std::uint32_t index = found->second;
             workers_.erase(found);
+            instances_[index].worker = -1;
+            if (instances_[index].door >= 0) { // the next worker says what is wrong to who asks for it
+                ::close(std::exchange(instances_[index].door, -1));
+                stand_by_ = false;
+                continue;
+            }
             std::string event;
             const std::string cause = cause_of(instances_[index], status, event);
-            instances_[index].worker = -1;
             if (auto *box = static_cast<Mailbox *>(map_shared(instances_[index].mailbox, sizeof(Mailbox)))) {
                 MailboxWorker::tell_of_death(box);
                 ::munmap(box, sizeof(Mailbox));
@@ -456,7 +560,7 @@ void Zygote::reap()
 
 int Zygote::run(const std::string &level)
 {
-    if (!worker_filter(filter_)) {
+    if (!worker_filters(filters_)) {
         say(ControlKind::kHello, 0, -static_cast<std::int32_t>(Errc::kUnsupported), "", "seccomp is not available");
         return 1;
     }
@@ -605,7 +709,7 @@ int run_zygote(int control, int signer_clients, const EngineOptions &options)
                       "this host gives the vTPM's processes no " + missing +
                           ", and require-sandbox=full asks for all of the sandbox");
     }
-    Zygote zygote(control, keeper[0], signer[0], made);
+    Zygote zygote(control, keeper[0], signer[0], made, !options.incoming);
     return zygote.run(level);
 }
 

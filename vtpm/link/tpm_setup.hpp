@@ -14,6 +14,8 @@ struct TpmSetup {
     std::uint32_t buffer_size = kTpmBufferSize; // of the interface: no command and no response is longer
     std::uint32_t hold_startup = 0;             // 1: ready after _TPM_Init, Op::kStartup comes later
     std::uint32_t client_startup = 0;           // 1: TPM2_Startup comes as a command; the banks are the TPM's own
+
+    friend bool operator==(const TpmSetup &, const TpmSetup &) = default;
 };
 
 } // namespace banyan::vtpm

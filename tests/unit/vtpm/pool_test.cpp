@@ -6,6 +6,7 @@
 #include <fstream>
 #include <set>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/unit/vtpm/processes.hpp"
@@ -112,6 +113,34 @@ TEST(Pool, AMakerThatFailsFailsOneAndIsNotTriedForever)
     EXPECT_EQ(pool.need(), Need::kAhead) << "it works again";
 }
 
+TEST(Pool, GivesAheadOnlyWhatNobodyWaitsForAndEachOnce)
+{
+    Pool pool(3);
+    EXPECT_FALSE(pool.grant_ahead(0).has_value()) << "there is none";
+    pool.begun(Need::kAhead);
+    const std::uint32_t ticket = pool.made(Need::kAhead, named(5));
+    pool.want(2);
+    EXPECT_FALSE(pool.grant_ahead(0).has_value()) << "somebody waits";
+    pool.forget(2);
+    const auto ahead = pool.grant_ahead(0);
+    ASSERT_TRUE(ahead.has_value());
+    EXPECT_EQ(ahead->instance, 0U);
+    EXPECT_EQ(ahead->ticket, ticket);
+    EXPECT_EQ(ahead->names.ek[0], 5);
+    pool.want(2);
+    EXPECT_FALSE(pool.grant().has_value());
+    EXPECT_FALSE(pool.grant_ahead(1).has_value());
+}
+
+TEST(Pool, MakesNoneForInstancesThatGotTheirsAhead)
+{
+    Pool pool(1);
+    pool.begun(Need::kAhead);
+    (void)pool.made(Need::kAhead, named(1));
+    ASSERT_TRUE(pool.grant_ahead(0).has_value());
+    EXPECT_EQ(pool.need(), Need::kNone);
+}
+
 int memory_file(const Bytes &bytes)
 {
     const int file = ::memfd_create("made", MFD_CLOEXEC);
@@ -214,6 +243,85 @@ TEST_F(AFolder, OfAClassThatIsNotMachineGetsItsInstancesFromThePool)
         std::getline(names, text);
         EXPECT_EQ(text.size(), 2U * 100 + 18) << text;
     }
+}
+
+/// Until as many stand by, their TPMs durable. None: they do not come.
+std::vector<pid_t> standing_by(std::size_t count)
+{
+    std::vector<pid_t> found;
+    for (int i = 0; i < 6000; ++i) {
+        found = children_of(only_child());
+        std::erase_if(found, [](pid_t pid) {
+            std::string call;
+            std::getline(std::ifstream("/proc/" + std::to_string(pid) + "/syscall"), call);
+            return name_of_process(pid) != "vtpm-standby" || !call.starts_with(std::to_string(SYS_recvmsg) + " ");
+        });
+        if (found.size() == count) {
+            return found;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return {};
+}
+
+TEST_F(AFolder, HasTheNextFewInstancesStandByAndTheyAreTheOnesThatStart)
+{
+    Bytes key;
+    {
+        Machine machine(options(3));
+        ASSERT_EQ(machine.status, 0) << machine.why;
+        const std::vector<pid_t> ahead = standing_by(2);
+        ASSERT_EQ(ahead.size(), 2U);
+        ASSERT_TRUE(machine.power(1)) << machine.describe();
+        EXPECT_EQ(workers(), std::vector<pid_t>{ahead[0]});
+        key = ek_of(machine, 1);
+        EXPECT_TRUE(machine.events().empty()) << machine.describe();
+        EXPECT_NE(machine.json().find("\"restarts\":0"), std::string::npos) << machine.json();
+    }
+    Machine machine(options(3));
+    ASSERT_TRUE(machine.power(1)) << machine.describe();
+    ASSERT_TRUE(machine.power(2)) << machine.describe();
+    EXPECT_EQ(ek_of(machine, 1), key);
+    EXPECT_NE(ek_of(machine, 2), key) << "made for it before it asked";
+}
+
+TEST_F(AFolder, StartsOneThatStoodByAnewForAnotherSetup)
+{
+    Machine machine(options(2));
+    ASSERT_EQ(machine.status, 0) << machine.why;
+    const std::vector<pid_t> ahead = standing_by(1);
+    ASSERT_EQ(ahead.size(), 1U);
+    ASSERT_TRUE(machine.power_held(1)) << machine.describe();
+    EXPECT_NE(workers(), std::vector<pid_t>{ahead[0]});
+    EXPECT_EQ(machine.drtm(1, BANYAN_DRTM_START), 0) << "an H-CRTM sequence, before TPM2_Startup";
+    EXPECT_EQ(machine.drtm(1, BANYAN_DRTM_END), 0);
+}
+
+TEST_F(AFolder, StartsTheInstanceOfOneThatDiedWhileItStoodBy)
+{
+    Machine machine(options(2));
+    ASSERT_EQ(machine.status, 0) << machine.why;
+    const std::vector<pid_t> ahead = standing_by(1);
+    ASSERT_EQ(ahead.size(), 1U);
+    ASSERT_TRUE(end_process(ahead[0]));
+    ASSERT_TRUE(machine.power(1)) << machine.describe();
+    EXPECT_FALSE(ek_of(machine, 1).empty());
+    EXPECT_TRUE(machine.events().empty()) << machine.describe();
+}
+
+TEST_F(AFolder, WhoseDiskTakesNoFileStartsTheSameTpmWhenItDoes)
+{
+    const std::string in_the_way = instance_file(folder_ + "/p", 1, "names");
+    std::filesystem::create_directory(in_the_way);
+    Machine machine(options(2));
+    ASSERT_EQ(machine.status, 0) << machine.why;
+    EXPECT_FALSE(machine.power(1));
+    EXPECT_TRUE(machine.saw("store-failed", "store file could not be made")) << machine.describe();
+    std::filesystem::remove(in_the_way);
+    ASSERT_EQ(banyan_vtpm_power_off(machine.vtpm, 1), 0);
+    (void)machine.settle(1);
+    ASSERT_TRUE(machine.power(1)) << machine.describe();
+    EXPECT_FALSE(ek_of(machine, 1).empty());
 }
 
 TEST_F(AFolder, OfClassMachineGetsNone)

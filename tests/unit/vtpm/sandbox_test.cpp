@@ -33,18 +33,20 @@ int in_a_child(const std::function<void()> &what)
 
 class ARefusedCall : public testing::TestWithParam<long> {};
 
-TEST_P(ARefusedCall, EndsTheWorker)
+TEST_P(ARefusedCall, EndsTheWorkerWhetherItStoodByOrNot)
 {
-    Filter filter;
-    ASSERT_TRUE(worker_filter(filter));
-    const int status = in_a_child([&] {
-        if (!apply_filter(filter)) {
-            quit(1);
-        }
-        (void)::syscall(GetParam(), 0, 0, 0, 0, 0, 0);
-    });
-    ASSERT_TRUE(WIFSIGNALED(status)) << syscall_name(static_cast<int>(GetParam()));
-    EXPECT_EQ(WTERMSIG(status), SIGSYS);
+    WorkerFilters filters;
+    ASSERT_TRUE(worker_filters(filters));
+    for (const bool stood_by : {false, true}) {
+        const int status = in_a_child([&] {
+            if ((stood_by && !apply_filter(filters.stand_by)) || !apply_filter(filters.serving)) {
+                quit(1);
+            }
+            (void)::syscall(GetParam(), 0, 0, 0, 0, 0, 0);
+        });
+        ASSERT_TRUE(WIFSIGNALED(status)) << syscall_name(static_cast<int>(GetParam()));
+        EXPECT_EQ(WTERMSIG(status), SIGSYS);
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Worker, ARefusedCall,
@@ -58,10 +60,10 @@ INSTANTIATE_TEST_SUITE_P(Worker, ARefusedCall,
 
 TEST(Worker, MayDoWhatItNeeds)
 {
-    Filter filter;
-    ASSERT_TRUE(worker_filter(filter));
+    WorkerFilters filters;
+    ASSERT_TRUE(worker_filters(filters));
     const int status = in_a_child([&] {
-        if (!apply_filter(filter)) {
+        if (!apply_filter(filters.serving)) {
             quit(1);
         }
         std::string memory(1 << 20, 'x');
