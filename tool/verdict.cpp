@@ -2,11 +2,10 @@
 #include "tool/verdict.hpp"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 
 #include <fmt/format.h>
 
+#include "attest/bytes.hpp"
 #include "attest/verify.hpp"
 
 namespace banyan::tool {
@@ -43,9 +42,12 @@ std::vector<Verdict> verify_evidence(const Machine &machine, const std::filesyst
         return cannot_judge(machine, predicted.error());
     }
     const std::filesystem::path root = machine.platform_public / "manufacturer.pem";
-    std::ifstream in(root, std::ios::binary);
-    const attest::Bytes pem{std::istreambuf_iterator<char>(in), {}};
-    const auto anchors = attest::TrustAnchors::from_pem(pem);
+    constexpr std::size_t kMost = std::size_t{256} * 1024;
+    const auto pem = attest::read_file(root, kMost);
+    if (!pem) {
+        return cannot_judge(machine, pem.error());
+    }
+    const auto anchors = attest::TrustAnchors::from_pem(*pem);
     if (!anchors) {
         return cannot_judge(machine, fmt::format("{}: {}", root.string(), anchors.error()));
     }

@@ -4,7 +4,7 @@
 
 system_test.py SUITE QEMU HYPERVISOR PAYLOAD [ENGINE]
 
-unlaunched   any QEMU of the distribution: no SKINIT, no domain table. Every request gets an answer and none hangs.
+unlaunched   a machine like the distribution's: no SKINIT, no domain table. Every request gets an answer and none hangs.
 domains      the custom QEMU: launched; domains are created, started together, end in each way, are stopped, deleted.
 
 Exit status: 0 passed, 1 failed, 77 skipped (prints why).
@@ -116,8 +116,14 @@ def malformed_frames(line):
         expect(answer.result == m.UNKNOWN, "type", unknown, answer)
 
 
+def firmware_of(qemu):
+    """Where a QEMU that was built here finds it; one of a distribution knows."""
+    folders = pathlib.Path(qemu).absolute().parent.parent / "qemu/firmware-dirs"
+    return [word for folder in (folders.read_text().split() if folders.exists() else []) for word in ("-L", folder)]
+
+
 def unlaunched(qemu, hypervisor, payload):
-    machine = Machine(qemu, hypervisor, payload, 3, ["-cpu", "EPYC"])
+    machine = Machine(qemu, hypervisor, payload, 3, ["-cpu", "EPYC", *firmware_of(qemu)])
     keep = True
     try:
         line = machine.management
@@ -151,9 +157,7 @@ def create(line, number, *arguments, **named):
 def domains(qemu, hypervisor, payload, engine):
     arguments = ["-cpu", "EPYC,-hypervisor,+invtsc,+skinit", "-device", f"banyan-vtpm,instances=7,engine={engine}",
                  "-device", "banyan-domains,id=domains"]
-    firmware = pathlib.Path(qemu).absolute().parent.parent / "qemu/firmware-dirs"
-    for directory in firmware.read_text().split() if firmware.exists() else []:
-        arguments += ["-L", directory]
+    arguments += firmware_of(qemu)
     for n in range(1, 5):
         arguments += ["-device", f"pcie-root-port,id=rp{n},bus=pcie.0,addr={3 + n:#x}.0,chassis={n},slot={n}",
                       "-device", f"virtio-serial-pci,bus=rp{n},addr=0.0"]
