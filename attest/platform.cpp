@@ -91,7 +91,7 @@ Expected<void> make_folder(const fs::path &path, unsigned mode)
 Expected<void> write_private_key(const fs::path &path, EVP_PKEY *key)
 {
     ATTEST_TRY(std::string pem, private_key_to_pem(key));
-    const auto written = write_new_file(path, view_of(pem), kPrivateFile);
+    auto written = write_new_file(path, view_of(pem), kPrivateFile);
     OPENSSL_cleanse(pem.data(), pem.size());
     return written;
 }

@@ -53,7 +53,7 @@ struct PlatformOptions {
 inline constexpr unsigned kInstancesMax = 1024;
 
 /// Both folders whole, or neither. Exceptions to "whole": a power failure between two renames.
-Expected<void> new_platform(const PlatformOptions &options, const ManufactureInstance &manufacture);
+Expected<void> new_platform(const PlatformOptions &wanted, const ManufactureInstance &manufacture);
 
 /// A ca folder, for PlatformOptions::manufacturer: made, whole or not at all, if it is not there yet.
 Expected<Manufacturer> hold_manufacturer(const std::filesystem::path &ca, std::string_view platform_class);

@@ -265,8 +265,9 @@ private:
         ATTEST_CHECK(must_equal(of_file + "ek", statement.ek, ek_name_, "name of the key in ek.crt"));
         for (const std::string &name : statement.insecure) {
             if (std::ranges::find(reference_.accept_insecure, name) == reference_.accept_insecure.end()) {
-                return problem(of_file + "the platform certifies insecure:" + name + restored_text(name, statement) +
-                               ", which was not accepted (--accept insecure:" + name + ")");
+                std::string why = of_file + "the platform certifies insecure:";
+                why.append(name).append(restored_text(name, statement));
+                return problem(why.append(", which was not accepted (--accept insecure:").append(name).append(")"));
             }
         }
         return {};

@@ -33,9 +33,9 @@ constexpr bool implicit_window(std::uint64_t gpa)
 constexpr bool dev_page(const Platform &platform, std::uint64_t gpa)
 {
     constexpr std::uint64_t kPage = 0x1000;
-    const std::uint64_t device = platform.ecam_base + dt::kDevDevice * 8 * kPage;
-    return within(gpa, device + dt::kDevFunction * kPage, kPage) ||
-           within(gpa, device + dt::kDevLinkFunction * kPage, kPage);
+    const std::uint64_t device = platform.ecam_base + kPage * dt::kDevDevice * 8;
+    return within(gpa, device + kPage * dt::kDevFunction, kPage) ||
+           within(gpa, device + kPage * dt::kDevLinkFunction, kPage);
 }
 
 Place place(const View &view, const Platform &platform, std::uint64_t gpa)

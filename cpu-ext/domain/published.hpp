@@ -80,7 +80,7 @@ public:
         [[nodiscard]] T entry(std::size_t offset, std::uint32_t i) const
         {
             static_assert(sizeof(T) % sizeof(std::uint64_t) == 0 && std::is_trivially_copyable_v<T>);
-            std::array<std::uint64_t, sizeof(T) / sizeof(std::uint64_t)> words;
+            std::array<std::uint64_t, sizeof(T) / sizeof(std::uint64_t)> words{};
             for (std::size_t k = 0; k < words.size(); ++k) {
                 words[k] = word(offset + i * sizeof(T) + k * sizeof(std::uint64_t));
             }
@@ -110,7 +110,7 @@ public:
     /// Big lock. Only a checked descriptor, or an empty one.
     void publish(const dt::Descriptor &descriptor, Phase phase)
     {
-        std::array<std::uint64_t, kWords> words;
+        std::array<std::uint64_t, kWords> words{};
         std::memcpy(words.data(), &descriptor, sizeof(descriptor));
         const std::uint32_t before = sequence_.load(std::memory_order_relaxed);
         sequence_.store(before + 1, std::memory_order_relaxed);

@@ -20,7 +20,7 @@ namespace banyan::vtpm {
 
 using Bytes = std::vector<std::uint8_t>;
 
-inline constexpr std::size_t kPermanentMax = 128 * 1024; // largest permanent blob a store takes
+inline constexpr std::size_t kPermanentMax = std::size_t{128} * 1024; // largest permanent blob a store takes
 
 struct StoreRecord {
     std::uint64_t generation = 0; // counts commits, from 1
