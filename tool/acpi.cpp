@@ -185,22 +185,22 @@ GenericAddress own_register(std::uint32_t offset)
 /// Places tables, and sums them up when they are in place.
 class Area {
 public:
-    explicit Area(std::size_t size) : bytes_(size) {}
+    explicit Area(std::size_t size) : bytes(size) {}
 
     template <typename Table>
     void put(std::size_t at, const Table &table)
     {
-        std::memcpy(&bytes_[at], &table, sizeof(table));
+        std::memcpy(&bytes[at], &table, sizeof(table));
         sum(at, sizeof(table), at + offsetof(TableHeader, checksum));
     }
 
     void sum(std::size_t at, std::size_t size, std::size_t checksum_at)
     {
-        bytes_[checksum_at] = 0;
-        bytes_[checksum_at] = checksum({&bytes_[at], size});
+        bytes[checksum_at] = 0;
+        bytes[checksum_at] = checksum({&bytes[at], size});
     }
 
-    std::vector<std::uint8_t> bytes_;
+    std::vector<std::uint8_t> bytes;
 };
 
 } // namespace
@@ -209,7 +209,7 @@ std::vector<std::uint8_t> make_acpi(const AcpiInput &input)
 {
     const std::span<const std::uint8_t> dsdt = dsdt_of(input.domain);
     Area area(kDsdtAt + dsdt.size());
-    std::memcpy(&area.bytes_[kDsdtAt], dsdt.data(), dsdt.size());
+    std::memcpy(&area.bytes[kDsdtAt], dsdt.data(), dsdt.size());
 
     auto xsdt = table_of<Xsdt>("XSDT", 1);
     const std::size_t places[] = {kFadtAt, kMadtAt, kMcfgAt, kTpm2At};
@@ -257,10 +257,10 @@ std::vector<std::uint8_t> make_acpi(const AcpiInput &input)
     rsdp.revision = 2;
     rsdp.length = sizeof(Rsdp);
     rsdp.xsdt = boot::kAcpi + kXsdtAt;
-    std::memcpy(area.bytes_.data(), &rsdp, sizeof(rsdp));
+    std::memcpy(area.bytes.data(), &rsdp, sizeof(rsdp));
     area.sum(0, 20, offsetof(Rsdp, checksum));
     area.sum(0, sizeof(Rsdp), offsetof(Rsdp, extended_checksum));
-    return std::move(area.bytes_);
+    return std::move(area.bytes);
 }
 
 } // namespace banyan::tool

@@ -141,7 +141,7 @@ private:
         }
     }
 
-    std::optional<std::string> string_of(const toml::table &table, std::string_view key) const
+    [[nodiscard]] std::optional<std::string> string_of(const toml::table &table, std::string_view key) const
     {
         const toml::node *node = table.get(key);
         if (node == nullptr) {
@@ -157,7 +157,7 @@ private:
         return text->get();
     }
 
-    std::optional<std::uint64_t> integer_of(const toml::table &table, std::string_view key) const
+    [[nodiscard]] std::optional<std::uint64_t> integer_of(const toml::table &table, std::string_view key) const
     {
         const toml::node *node = table.get(key);
         if (node == nullptr) {
@@ -211,8 +211,8 @@ private:
     }
 
     /// A key that holds a path, or `ours` for the file that comes with Banyan.
-    fs::path file_of(const toml::table &table, std::string_view key, std::string_view what, std::string_view ours,
-                     const fs::path &our_file) const
+    [[nodiscard]] fs::path file_of(const toml::table &table, std::string_view key, std::string_view what,
+                                   std::string_view ours, const fs::path &our_file) const
     {
         const std::string text = string_of(table, key).value_or(std::string(ours));
         const toml::node *node = table.get(key);
@@ -223,7 +223,7 @@ private:
         if (text.starts_with(kOurs)) {
             fail_at(*node, fmt::format("{} \"{}\" is not known; write \"{}\" or a path", key, text, ours));
         }
-        const fs::path path = relative_to_file(text);
+        fs::path path = relative_to_file(text);
         expect_readable(path, what, node, fmt::format("correct {} in the machine file", key));
         return path;
     }
@@ -299,7 +299,7 @@ private:
         }
     }
 
-    MachineVm read_vm(const toml::table &table, const Machine &machine) const
+    [[nodiscard]] MachineVm read_vm(const toml::table &table, const Machine &machine) const
     {
         expect_keys(table, "[[vm]]",
                     {"name", "memory", "base", "kernel", "initrd", "command_line", "loader", "stage0", "on_reboot"});

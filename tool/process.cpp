@@ -78,6 +78,7 @@ Outcome<Process> Process::start(const std::vector<std::string> &arguments, const
     Fd report_out(ends[1]);
     std::vector<std::string> copies = arguments;
     std::vector<char *> argv;
+    argv.reserve(copies.size() + 1);
     for (std::string &argument : copies) {
         argv.push_back(argument.data());
     }

@@ -56,7 +56,7 @@ json insecure_names(const json &report)
 {
     static constexpr std::array kNames{"debug",          "dma-drain",   "device-interrupts",
                                        "serial-arbiter", "test-engine", "rollback-report"};
-    const json insecure = member(report, "insecure");
+    json insecure = member(report, "insecure");
     if (insecure.is_array()) {
         return insecure;
     }
@@ -89,7 +89,7 @@ Exit exit_of(const VmResult &vm, const Verdict &verdict)
     return Exit::kBug;
 }
 
-std::string text_or(const json &value, std::string fallback)
+std::string text_or(const json &value, const std::string &fallback)
 {
     if (value.is_string()) {
         return value.get<std::string>();

@@ -223,7 +223,7 @@ private:
     }
 
     RunReport finish(const Plan &plan, const SessionResult &result, const std::vector<Verdict> &verdicts,
-                     RunFacts facts, RunFolder &folder, const fs::path &evidence)
+                     const RunFacts &facts, RunFolder &folder, const fs::path &evidence)
     {
         RunReport report = make_report(plan, result, verdicts, facts);
         const bool keep =

@@ -56,7 +56,7 @@ private:
     void write_buffer(std::uint32_t at, unsigned lanes, std::uint32_t value);
     [[nodiscard]] std::uint64_t buffer_address(std::uint8_t locality) const
     {
-        return window_ + locality * kPageSize + crb::kDataBufferAt;
+        return window_ + std::uint64_t{locality} * kPageSize + crb::kDataBufferAt;
     }
     void crb_event(crb::CrbEvent event, Wish &wish);
 

@@ -31,7 +31,7 @@ inline constexpr std::array kLocalityEvents{LocalityEvent::kRelinquish, Locality
 
 struct LocalityStep {
     Localities next;
-    bool released; // the locality that was active is not any more: its command is aborted
+    bool released = false; // the locality that was active is not any more: its command is aborted
     friend constexpr bool operator==(LocalityStep, LocalityStep) = default;
 };
 

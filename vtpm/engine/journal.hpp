@@ -19,7 +19,7 @@ struct Journal {
     std::uint32_t reserved;
     std::uint8_t entries[kRoom]; // locality, size (two bytes), command
 };
-static_assert(sizeof(Journal) == 2 * 4096);
+static_assert(sizeof(Journal) == 2UL * 4096);
 
 /// The worker's side.
 class JournalWriter {

@@ -28,8 +28,8 @@ public:
     explicit Pool(std::uint32_t unmade) : unmade_(unmade) {}
 
     struct Grant {
-        std::uint32_t instance;
-        std::uint32_t ticket; // of the state in the stock
+        std::uint32_t instance = 0;
+        std::uint32_t ticket = 0; // of the state in the stock
         SignerNames names;
     };
 
@@ -51,7 +51,7 @@ public:
 
 private:
     struct Ready {
-        std::uint32_t ticket;
+        std::uint32_t ticket = 0;
         SignerNames names;
     };
     void ended(Need maker);

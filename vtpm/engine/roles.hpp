@@ -52,7 +52,7 @@ struct WorkerFilters {
 [[nodiscard]] bool worker_filters(WorkerFilters &out);
 
 /// The TPM of one instance.
-[[noreturn]] void run_worker(const WorkerFds &fds, const WorkerFilters &filters, bool restore, const TpmSetup &setup);
+[[noreturn]] void run_worker(const WorkerFds &given, const WorkerFilters &filters, bool restore, const TpmSetup &setup);
 
 /// The same for an instance that nobody has asked for yet: the TPM is started, and durable. The way to its host comes
 /// over `door`: the kSpawnFds descriptors of control.hpp.
@@ -61,7 +61,7 @@ struct StandbyFds {
     int vault;
     int keeper;
 };
-[[noreturn]] void run_standby(const StandbyFds &fds, const WorkerFilters &filters);
+[[noreturn]] void run_standby(const StandbyFds &given, const WorkerFilters &filters);
 
 /// A throw-away process that makes a TPM, writes its permanent state to the file `state` and then Made to `out`.
 /// idle: only when nobody else wants the processor.

@@ -299,7 +299,7 @@ std::optional<Bytes> Signer::signature(const Bytes &protected_header, const Byte
     }
     const unsigned char *at = der.data();
     std::unique_ptr<ECDSA_SIG, Releaser<ECDSA_SIG_free>> pair(d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(size)));
-    Bytes raw(2 * kCoordinate);
+    Bytes raw(std::size_t{2} * kCoordinate);
     if (!pair || BN_bn2binpad(ECDSA_SIG_get0_r(pair.get()), raw.data(), kCoordinate) != kCoordinate ||
         BN_bn2binpad(ECDSA_SIG_get0_s(pair.get()), raw.data() + kCoordinate, kCoordinate) != kCoordinate) {
         return std::nullopt;

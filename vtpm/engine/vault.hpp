@@ -13,7 +13,7 @@
 
 namespace banyan::vtpm {
 
-inline constexpr std::size_t kVolatileMax = 96 * 1024;
+inline constexpr std::size_t kVolatileMax = std::size_t{96} * 1024;
 static_assert(kVolatileMax == kSnapshotVolatileMax && kPermanentMax == kSnapshotPermanentMax);
 
 struct Checkpoint {

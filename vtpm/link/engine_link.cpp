@@ -450,6 +450,7 @@ Result<std::unique_ptr<EngineLink>> EngineLink::start(const Options &options, st
     char incoming_flag[] = "--incoming";
     char incoming[] = "yes";
     std::vector<char *> argv{engine.data(), role, instances_flag, count.data()};
+    // NOLINTNEXTLINE(readability-non-const-parameter): that is what posix_spawn takes
     const auto add = [&argv](bool wanted, char *flag, char *value) {
         if (wanted) {
             argv.insert(argv.end(), {flag, value});

@@ -63,7 +63,7 @@ struct Mailbox {
     alignas(4096) std::uint8_t command[kTpmBufferSize];
     std::uint8_t answer[kTpmBufferSize];
 };
-static_assert(sizeof(Mailbox) == 3 * 4096);
+static_assert(sizeof(Mailbox) == 3UL * 4096);
 
 [[nodiscard]] inline std::uint32_t shared_load(std::uint32_t &word)
 {

@@ -21,8 +21,8 @@ inline constexpr std::size_t kSnapshotTagSize = 16; // AES-256-GCM
 // What one part may hold at most.
 inline constexpr std::size_t kSnapshotInterfaceMax = 2 * kTpmBufferSize + 512;
 inline constexpr std::size_t kSnapshotNamesMax = 256;
-inline constexpr std::size_t kSnapshotPermanentMax = 128 * 1024;
-inline constexpr std::size_t kSnapshotVolatileMax = 96 * 1024;
+inline constexpr std::size_t kSnapshotPermanentMax = std::size_t{128} * 1024;
+inline constexpr std::size_t kSnapshotVolatileMax = std::size_t{96} * 1024;
 
 /// The readable head of a part; authenticated with it.
 struct SnapshotHead {

@@ -33,7 +33,7 @@ public:
     using Client = std::uint64_t;
 
     struct Answer {
-        Client client;
+        Client client = 0;
         Reply reply;
     };
 
