@@ -584,7 +584,7 @@ Result<std::uint32_t> Keeper::open(Kept &kept, const KeeperMessage &asked, int f
         return fail(Errc::kBadArgument);
     }
     BANYAN_TRY(OpenedPart opened, open_instance(terms_, kept.subject, asked.instance, part, why));
-    if (!opened.text.permanent.empty() && !kept.store && (lock_ >= 0 || kept.erased)) {
+    if (!opened.text.permanent.empty() && !kept.store && !kept.unborn && (lock_ >= 0 || kept.erased)) {
         why = "there is no store file for the instance: it was erased, or never was";
         return fail(Errc::kNotFound);
     }

@@ -54,13 +54,13 @@ private:
 
     struct Listener {
         ServeFd fd;
-        Kind kind;
-        std::uint32_t instance;
+        Kind kind{};
+        std::uint32_t instance = 0;
     };
     struct Connection {
         ServeFd fd;
-        Kind kind;
-        std::uint32_t instance;
+        Kind kind{};
+        std::uint32_t instance = 0;
         std::unique_ptr<ClientStream> stream;
         std::vector<std::uint8_t> in;
         std::vector<std::uint8_t> out;

@@ -78,6 +78,7 @@ std::optional<uid_t> owner_of_tcp_peer(int socket)
         unsigned local_port = 0;
         unsigned remote_port = 0;
         unsigned uid = 0;
+        // NOLINTNEXTLINE(cert-err34-c): the kernel writes the table; every field has a width or is the last
         if (std::sscanf(line.c_str(), " %*u: %8" SCNx32 ":%4x %8" SCNx32 ":%4x %*x %*x:%*x %*x:%*x %*x %u", &local,
                         &local_port, &remote, &remote_port, &uid) == 5 &&
             local == there->sin_addr.s_addr && local_port == ::ntohs(there->sin_port) &&

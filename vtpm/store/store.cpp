@@ -15,7 +15,7 @@ namespace {
 /// Blocks are allocated once, so that later commits change no metadata and need no journal write.
 Status fill(StoreFile &file)
 {
-    constexpr std::size_t kUsual = kBlobAt + 16 * 1024;
+    constexpr std::size_t kUsual = kBlobAt + std::size_t{16} * 1024;
     const Bytes zeros(kUsual);
     for (unsigned slot = 0; slot < 2; ++slot) {
         if (const Status done = write_whole(file, zeros.data(), kUsual, slot_of(slot)); !done) {

@@ -16,7 +16,7 @@ inline constexpr std::uint32_t kStoreVersion = 1;
 inline constexpr std::uint32_t kFlagEstablished = 1;
 inline constexpr unsigned kRestoresShift = 16; // upper half of the flags
 inline constexpr std::uint64_t kRestoresMax = 0xffff;
-inline constexpr off_t kSlotSize = 132 * 1024; // head in the first 4 KiB, blob after it
+inline constexpr off_t kSlotSize = off_t{132} * 1024; // head in the first 4 KiB, blob after it
 inline constexpr std::size_t kBlobAt = 4096;
 
 struct SlotHead {
