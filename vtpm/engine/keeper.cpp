@@ -34,7 +34,8 @@ namespace {
 constexpr unsigned kTakeTries = 50; // a tenth of a second each
 constexpr unsigned kBackTries = 5;  // the machine's user waits
 
-/// A state that became an instance's and has no store yet: that is made when a worker first loads it.
+/// A state that became an instance's and is on no disk yet: its store is made when a worker first loads it, and durable
+/// with that worker's first commit.
 struct Unborn {
     explicit Unborn(Bytes bytes, const SignerNames &of) : state(std::move(bytes)), names(of) {}
     ~Unborn() { OPENSSL_cleanse(state.data(), state.size()); }
@@ -101,11 +102,13 @@ private:
     void from_worker(std::uint32_t instance);
     void create(std::uint32_t instance, std::uint32_t ticket, const SignerNames &names);
     [[nodiscard]] Status be_born(std::uint32_t instance);
+    void give_up_folder();
     [[nodiscard]] Result<Store> new_store(std::uint32_t instance, const Bytes &state, const SignerNames &names);
     [[nodiscard]] Result<std::unique_ptr<StoreFile>> empty_file(std::uint32_t instance) const;
     [[nodiscard]] int open_names(std::uint32_t instance) const;
     void prepare_files();
     [[nodiscard]] bool may_make(std::uint32_t instance) const;
+    void open_store(std::uint32_t instance);
     void open_stores();
     /// Has the platform folder for this machine alone.
     Status take(unsigned tries, std::string &why);
@@ -270,6 +273,28 @@ void Keeper::tell_lineages()
     }
 }
 
+void Keeper::open_store(std::uint32_t instance)
+{
+    Kept &kept = kept_[instance];
+    kept.subject.tpm = tpm_id_of(instance_file(options_.platform, instance, "names"));
+    auto file = options_.open_file(instance_file(options_.platform, instance, "nvstore"), O_RDWR);
+    if (!file || !generations_) {
+        kept.missing = file ? Errc::kRolledBack : file.error();
+        return;
+    }
+    auto store = Store::open(std::move(*file), key_, instance, Anchor(generations_, key_, instance));
+    if (!store) {
+        kept.missing = store.error();
+        return;
+    }
+    if (!makes_in_.empty() && store->freshness() == Freshness::kUnanchored && store->record().generation == 1) {
+        // The power failed between a first record and its anchor: nobody was told of that TPM. A new one comes.
+        kept.missing = Errc::kNotFound;
+        return;
+    }
+    kept.store = std::make_unique<Store>(std::move(*store));
+}
+
 void Keeper::open_stores()
 {
     const std::string &folder = options_.platform;
@@ -284,26 +309,10 @@ void Keeper::open_stores()
     }
     std::vector<Anchor *> anchors;
     for (std::uint32_t i = 0; i < kept_.size(); ++i) {
-        auto file = options_.open_file(instance_file(folder, i, "nvstore"), O_RDWR);
-        if (!file || !generations) {
-            kept_[i].missing = file ? Errc::kRolledBack : file.error();
-            continue;
+        open_store(i);
+        if (kept_[i].store) {
+            anchors.push_back(kept_[i].store->anchor());
         }
-        auto store = Store::open(std::move(*file), key_, i, Anchor(generations, key_, i));
-        if (!store) {
-            kept_[i].missing = store.error();
-            continue;
-        }
-        if (!makes_in_.empty() && store->freshness() == Freshness::kUnanchored && store->record().generation == 1) {
-            // The power failed between a first record and its anchor: nobody was told of that TPM. A new one comes.
-            kept_[i].missing = Errc::kNotFound;
-            continue;
-        }
-        kept_[i].store = std::make_unique<Store>(std::move(*store));
-        anchors.push_back(kept_[i].store->anchor());
-    }
-    for (std::uint32_t i = 0; i < kept_.size(); ++i) {
-        kept_[i].subject.tpm = tpm_id_of(instance_file(folder, i, "names"));
     }
     if (!held_) {
         return; // another machine's still: read, never written
@@ -459,12 +468,32 @@ void Keeper::create(std::uint32_t instance, std::uint32_t ticket, const SignerNa
 Status Keeper::be_born(std::uint32_t instance)
 {
     Kept &kept = kept_[instance];
-    if (kept.unborn && !kept.store && (makes_in_.empty() || may_make(instance))) {
-        BANYAN_TRY(auto store, new_store(instance, kept.unborn->state, kept.unborn->names));
-        kept.store = std::make_unique<Store>(std::move(store));
+    if (!kept.unborn || kept.store) {
+        return {};
     }
-    kept.unborn.reset();
+    if (!makes_in_.empty() && !may_make(instance)) { // another machine has made one meanwhile
+        kept.unborn.reset();
+        return {};
+    }
+    BANYAN_TRY(auto store, new_store(instance, kept.unborn->state, kept.unborn->names));
+    kept.store = std::make_unique<Store>(std::move(store));
+    if (kept.store->record().generation != 0) {
+        kept.unborn.reset();
+    }
     return {};
+}
+
+/// From here on the folder is another machine's.
+void Keeper::give_up_folder()
+{
+    held_ = false;
+    for (Kept &kept : kept_) {
+        if (kept.store && kept.store->record().generation == 0) { // nothing of it is on the disk
+            kept.store.reset();
+            kept.missing = Errc::kNotFound;
+        }
+    }
+    (void)::flock(lock_, LOCK_UN);
 }
 
 void Keeper::from_zygote()
@@ -532,8 +561,7 @@ Result<std::uint32_t> Keeper::snapshot(const KeeperMessage &asked, std::span<con
     }
     if (asked.tell == KeeperTell::kYield) {
         if (lock_ >= 0 && held_) {
-            held_ = false;
-            (void)::flock(lock_, LOCK_UN);
+            give_up_folder();
         }
         return 0;
     }
@@ -577,6 +605,9 @@ Result<std::uint32_t> Keeper::open(Kept &kept, const KeeperMessage &asked, int f
     if (!terms_.usable) {
         why = kNoSnapshotKey;
         return fail(Errc::kBadState);
+    }
+    if (!held_ && !makes_in_.empty() && !kept.store) {
+        open_store(asked.instance); // whose folder it still is may have made the instance meanwhile
     }
     Bytes part(static_cast<std::size_t>(std::max(asked.status, 0)));
     if (part.size() > kSnapshotPartMax ||
@@ -660,6 +691,8 @@ void Keeper::from_worker(std::uint32_t instance)
             tell(KeeperTell::kFailed, instance, said.status,
                  done.error() == Errc::kNoSpace ? "no space left for the instance's state"
                                                 : "the instance's state could not be written");
+        } else {
+            kept.unborn.reset();
         }
     } else {
         said.status = -static_cast<std::int32_t>(Errc::kBadArgument);

@@ -146,7 +146,9 @@ Result<OpenedPart> open_instance(const SnapshotTerms &terms, const SnapshotSubje
         return opened;
     }
     const SnapshotHead &head = opened->head;
-    if (head.instance != instance || head.machine != terms.machine || head.tpm != subject.tpm) {
+    const bool another_tpm =
+        !opened->text.permanent.empty() && head.tpm != subject.tpm; // one that was made since stays
+    if (head.instance != instance || head.machine != terms.machine || another_tpm) {
         why = "it is the state of another TPM";
         return fail(Errc::kBadArgument);
     }

@@ -53,6 +53,8 @@ struct Instance {
     int vault = -1;
     int door = -1;        // to a worker that stands by: nobody has asked for the TPM yet
     bool made = false;    // the keeper has its state
+    bool erased = false;  // it gets no TPM unasked
+    bool spoilt = false;  // what stands by met a disk that fails
     bool waiting = false; // a spawn waits for the pool
     ControlMessage request;
     std::vector<int> request_fds;
@@ -95,6 +97,7 @@ private:
     void spawn(std::uint32_t index, const ControlMessage &request, std::vector<int> &fds);
     [[nodiscard]] bool open_door(std::uint32_t index, const ControlMessage &request, std::vector<int> &fds);
     void stand_by();
+    void stop_standby();
     [[nodiscard]] bool start_standby(std::uint32_t index);
     [[nodiscard]] int introduce(std::uint32_t index, bool restore);
     void say(ControlKind kind, std::uint32_t index, std::int32_t status, const std::string &event,
@@ -145,6 +148,7 @@ void Zygote::kill_worker(Instance &instance)
         workers_.erase(instance.worker);
         instance.worker = -1;
     }
+    instance.spoilt = false;
     for (int *fd : {&instance.mailbox, &instance.door}) {
         if (*fd >= 0) {
             ::close(*fd);
@@ -198,6 +202,7 @@ void Zygote::from_host()
     case ControlKind::kErase: {
         kill_worker(instance);
         instance.waiting = false;
+        instance.erased = true;
         pool_.forget(request.instance);
         close_all(instance.request_fds);
         KeeperMessage message;
@@ -235,13 +240,15 @@ void Zygote::snapshot(const ControlMessage &request, std::vector<int> &fds)
     message.instance = request.instance;
     message.status = request.status;
     message.ticket = request.life;
+    if (request.kind != ControlKind::kSeal) {
+        stop_standby();
+    }
     if (request.kind == ControlKind::kSeal) {
         message.tell = KeeperTell::kSeal;
     } else if (request.kind == ControlKind::kOpen) {
         message.tell = KeeperTell::kOpen;
     } else if (request.kind == ControlKind::kYield) {
         message.tell = KeeperTell::kYield;
-        stand_by_ = false; // from here on the folder may be another machine's
     } else if (request.kind == ControlKind::kTake) {
         message.tell = KeeperTell::kTake;
     } else {
@@ -354,7 +361,7 @@ void Zygote::stand_by()
     auto standing =
         std::count_if(instances_.begin(), instances_.end(), [](const Instance &one) { return one.door >= 0; });
     for (std::uint32_t i = 0; i < instances_.size() && stand_by_ && standing < kStandbyMax; ++i) {
-        if (instances_[i].made) {
+        if (instances_[i].made || instances_[i].erased) {
             continue;
         }
         const auto grant = pool_.grant_ahead(i);
@@ -364,6 +371,17 @@ void Zygote::stand_by()
         instances_[i].made = hand_over(*grant);
         stand_by_ = instances_[i].made && start_standby(i);
         ++standing;
+    }
+}
+
+/// For good: the folder may be another machine's from here on, or instances get states out of a snapshot.
+void Zygote::stop_standby()
+{
+    stand_by_ = false;
+    for (Instance &instance : instances_) {
+        if (instance.door >= 0) {
+            kill_worker(instance);
+        }
     }
 }
 
@@ -400,7 +418,7 @@ bool Zygote::open_door(std::uint32_t index, const ControlMessage &request, std::
 {
     Instance &instance = instances_[index];
     const char knock = 0;
-    if (instance.door < 0 || request.kind != ControlKind::kSpawn || request.setup != TpmSetup{} ||
+    if (instance.door < 0 || instance.spoilt || request.kind != ControlKind::kSpawn || request.setup != TpmSetup{} ||
         !send_with_fds(instance.door, &knock, sizeof(knock), fds, MSG_DONTWAIT)) {
         return false;
     }
@@ -475,9 +493,9 @@ void Zygote::from_keeper()
         return;
     }
     message.text[sizeof(message.text) - 1] = '\0';
-    const bool unasked = instances_[message.instance].door >= 0;
-    if (message.tell == KeeperTell::kFailed && unasked) {
-        return; // its worker ends
+    if (message.tell == KeeperTell::kFailed && instances_[message.instance].door >= 0) {
+        instances_[message.instance].spoilt = true; // who asks gets another worker, and hears what that one meets
+        return;
     }
     if (message.tell == KeeperTell::kErased) {
         say(ControlKind::kErased, message.instance, message.status, message.status == 0 ? "" : "store-failed",
