@@ -21,7 +21,7 @@ class BootFailed(Exception):
 class PlainBoot:
     """One QEMU, one Debian kernel, up to the agent's `ready` on the evidence port."""
 
-    def __init__(self, qemu, firmware, kernel, initrd, memory="512M", extra=(), options="", limit_s=600):
+    def __init__(self, qemu, firmware, kernel, initrd, memory="512M", extra=(), options="", core=None, limit_s=600):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="banyan-bench-"))
         self.limit = time.monotonic() + limit_s
         args = [str(qemu)]
@@ -41,6 +41,8 @@ class PlainBoot:
         self.log = open(self.dir / "qemu.log", "wb")
         self.child = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                       start_new_session=True)
+        if core is not None:
+            os.sched_setaffinity(self.child.pid, {core}) # and its threads, which come later
 
     def connect(self, name):
         while time.monotonic() < self.limit:
