@@ -34,7 +34,7 @@ class Waiter {
 public:
     virtual ~Waiter() = default;
     /// Until the worker answered, changed its state or died, at most bound_ns of host time. soon: most likely within
-    /// microseconds.
+    /// a millisecond.
     virtual void wait(std::uint64_t bound_ns, bool soon) = 0;
     /// For an event loop: readable after an answer or a change of state (eight bytes to be read empty), and hung up
     /// when the worker has died. -1: none.

@@ -41,6 +41,8 @@ constexpr std::array kCommandCosts{
     CommandCost{0x0137, 200 * kMicrosecond},   // TPM2_NV_Write
 };
 constexpr std::uint64_t kShortCommandNs = 20 * kMicrosecond;
+// Who waits no longer than for a signature gives way first: the worker gets the processor without a wake-up.
+constexpr std::uint64_t kSoonNs = 1000 * kMicrosecond;
 
 const char *name_of(PowerState state)
 {
@@ -153,7 +155,7 @@ void Instance::write(std::uint32_t offset, unsigned width, std::uint64_t value, 
     const std::uint64_t mine = ticket_;
     const std::uint32_t code = load_be32(interface_->command(), kTpmCodeAt);
     wait_for_worker(guard, config_.deterministic ? kWatchdogNs : config_.sync_bound_ns,
-                    command_cost_ns(code) <= kShortCommandNs);
+                    command_cost_ns(code) <= kSoonNs);
     if (ticket_ == mine && work_ == Work::kCommand) { // else a power cycle, a launch or another core was quicker
         service(now_ns);
         if (work_ == Work::kNone) {
