@@ -322,6 +322,22 @@ TEST_F(AFolder, HasNobodyStandByFromAHandOverOnAndGoesOnWhenThatCameToNothing)
     EXPECT_FALSE(ek_of(machine, 2).empty());
 }
 
+TEST_F(AFolder, LoadsASnapshotThatIsOlderThanATpmNobodyAskedFor)
+{
+    constexpr std::uint32_t kNext = kStandbyMax + 1; // instance 0 was there
+    Machine machine(options(kNext + 2));
+    ASSERT_EQ(machine.status, 0) << machine.why;
+    ASSERT_EQ(standing_by(kStandbyMax).size(), kStandbyMax);
+    const Bytes older = machine.save();
+    ASSERT_FALSE(older.empty()) << machine.why;
+    ASSERT_TRUE(machine.power(1)) << machine.describe();
+    ASSERT_EQ(standing_by(kStandbyMax).size(), kStandbyMax) << "the next one got its TPM";
+    ASSERT_TRUE(machine.load(older)) << machine.why;
+    ASSERT_TRUE(machine.run()) << machine.why;
+    ASSERT_TRUE(machine.power(kNext)) << machine.describe();
+    EXPECT_FALSE(ek_of(machine, kNext).empty());
+}
+
 TEST_F(AFolder, WhoseDiskTakesNoFileStartsTheInstanceWhenItDoes)
 {
     const std::string in_the_way = instance_file(folder_ + "/p", 1, "names");
