@@ -158,6 +158,23 @@ inline constexpr struct {
     return true;
 }
 
+/// Instances from 1 on, each once, those of further windows without a gap.
+[[nodiscard]] inline bool valid_instances(const dt::Descriptor &d)
+{
+    for (std::uint32_t window = 0; window < dt::kVtpmWindows; ++window) {
+        const std::uint32_t instance = dt::vtpm_behind(d, window);
+        if (instance == 0) {
+            return window > 0 && all_zero(d.further_vtpms + window - 1, dt::kVtpmWindows - window);
+        }
+        for (std::uint32_t before = 0; before < window; ++before) {
+            if (dt::vtpm_behind(d, before) == instance) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 [[nodiscard]] inline bool valid_descriptor(const dt::Descriptor &d)
 {
     if (d.magic != dt::kDescriptorMagic || d.version != dt::kDescriptorVersion || d.size != sizeof d ||
@@ -165,7 +182,7 @@ inline constexpr struct {
         return false;
     }
     if ((d.core_mask & 1) != 0 || d.boot_core >= dt::kMaxCores || (d.core_mask >> d.boot_core & 1) == 0 ||
-        d.vtpm_instance == 0 || (d.flags & ~dt::flag::kAll) != 0 || d.msr_profile != 1 || d.port_profile != 1) {
+        !valid_instances(d) || (d.flags & ~dt::flag::kAll) != 0 || d.msr_profile != 1 || d.port_profile != 1) {
         return false;
     }
     if (d.range_count > dt::kMaxRanges || d.window_count > dt::kMaxWindows || d.port_count > dt::kMaxPorts ||

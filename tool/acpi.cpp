@@ -118,7 +118,7 @@ static_assert(sizeof(Tpm2) == 76);
 
 struct Xsdt { // 5.2.8
     TableHeader header;
-    std::uint64_t tables[4];
+    std::uint64_t tables[5]; // the last is there with an SSDT alone
 };
 
 #pragma pack(pop)
@@ -188,10 +188,10 @@ public:
     explicit Area(std::size_t size) : bytes(size) {}
 
     template <typename Table>
-    void put(std::size_t at, const Table &table)
+    void put(std::size_t at, const Table &table, std::size_t size = sizeof(Table))
     {
-        std::memcpy(&bytes[at], &table, sizeof(table));
-        sum(at, sizeof(table), at + offsetof(TableHeader, checksum));
+        std::memcpy(&bytes[at], &table, size);
+        sum(at, size, at + offsetof(TableHeader, checksum));
     }
 
     void sum(std::size_t at, std::size_t size, std::size_t checksum_at)
@@ -208,15 +208,22 @@ public:
 std::vector<std::uint8_t> make_acpi(const AcpiInput &input)
 {
     const std::span<const std::uint8_t> dsdt = dsdt_of(input.domain);
-    Area area(kDsdtAt + dsdt.size());
+    const auto ssdt = input.tpms > 1 ? ssdt_of(input.tpms - 1) : std::span<const std::uint8_t>{};
+    const std::size_t ssdt_at = (kDsdtAt + dsdt.size() + 15) / 16 * 16;
+    Area area(ssdt.empty() ? kDsdtAt + dsdt.size() : ssdt_at + ssdt.size());
     std::memcpy(&area.bytes[kDsdtAt], dsdt.data(), dsdt.size());
+    if (!ssdt.empty()) {
+        std::memcpy(&area.bytes[ssdt_at], ssdt.data(), ssdt.size());
+    }
 
     auto xsdt = table_of<Xsdt>("XSDT", 1);
-    const std::size_t places[] = {kFadtAt, kMadtAt, kMcfgAt, kTpm2At};
-    for (std::size_t i = 0; i < std::size(places); ++i) {
+    const std::size_t places[] = {kFadtAt, kMadtAt, kMcfgAt, kTpm2At, ssdt_at};
+    const std::size_t count = std::size(places) - (ssdt.empty() ? 1 : 0);
+    for (std::size_t i = 0; i < count; ++i) {
         xsdt.tables[i] = boot::kAcpi + places[i];
     }
-    area.put(kXsdtAt, xsdt);
+    xsdt.header.length = static_cast<std::uint32_t>(offsetof(Xsdt, tables) + count * sizeof(xsdt.tables[0]));
+    area.put(kXsdtAt, xsdt, xsdt.header.length);
 
     auto fadt = table_of<Fadt>("FACP", 6);
     fadt.minor_version = 1;

@@ -301,8 +301,9 @@ private:
 
     [[nodiscard]] MachineVm read_vm(const toml::table &table, const Machine &machine) const
     {
-        expect_keys(table, "[[vm]]",
-                    {"name", "memory", "base", "kernel", "initrd", "command_line", "loader", "stage0", "on_reboot"});
+        expect_keys(
+            table, "[[vm]]",
+            {"name", "memory", "base", "kernel", "initrd", "command_line", "loader", "stage0", "on_reboot", "tpms"});
         MachineVm vm;
         const auto name = string_of(table, "name");
         if (!name) {
@@ -329,6 +330,11 @@ private:
             fail_at(*table.get("on_reboot"), "on_reboot must be \"stop\" or \"restart\"");
         }
         vm.on_reboot = on_reboot == "restart" ? OnReboot::kRestart : OnReboot::kStop;
+        const auto tpms = integer_of(table, "tpms").value_or(1);
+        if (tpms < 1 || tpms > dt::kVtpmWindows) {
+            fail_at(*table.get("tpms"), fmt::format("tpms = {} is outside 1 to {}", tpms, dt::kVtpmWindows));
+        }
+        vm.tpms = static_cast<unsigned>(tpms);
         return vm;
     }
 

@@ -30,6 +30,7 @@ struct MachineVm {
     std::filesystem::path stage0;
     std::string command_line;
     OnReboot on_reboot = OnReboot::kStop;
+    unsigned tpms = 1; // /dev/tpm0 and on; the first is the launch's
 };
 
 struct Machine {

@@ -80,6 +80,9 @@ dt::Descriptor make_descriptor(const VmPlan &plan)
     d.core_mask = std::uint64_t{1} << plan.core;
     d.boot_core = plan.core;
     d.vtpm_instance = plan.instance;
+    for (unsigned window = 1; window < plan.vm.tpms; ++window) {
+        d.further_vtpms[window - 1] = layout::instance_of(plan.domain, window);
+    }
     d.msr_profile = 1;
     d.port_profile = 1;
     d.range_count = 2;
@@ -240,12 +243,15 @@ Outcome<Plan> make_plan(const Machine &machine)
         vm.machine_file = machine.file.string();
         vm.domain = static_cast<unsigned>(i + 1);
         vm.core = vm.domain;
-        vm.instance = vm.domain;
+        vm.instance = layout::instance_of(vm.domain, 0);
+        for (unsigned window = 0; window < vm.vm.tpms; ++window) {
+            plan.instances = std::max(plan.instances, layout::instance_of(vm.domain, window) + 1);
+        }
         vm.slice = slices[i];
         end = std::max(end, vm.slice + vm.vm.memory);
         vm.descriptor = make_descriptor(vm);
-        vm.acpi =
-            make_acpi({vm.domain, vm.core, vm.vm.memory - boot::kLogSize, static_cast<std::uint32_t>(boot::kLogSize)});
+        vm.acpi = make_acpi({vm.domain, vm.core, vm.vm.memory - boot::kLogSize,
+                             static_cast<std::uint32_t>(boot::kLogSize), vm.vm.tpms});
         auto info = make_boot_info(vm);
         if (!info) {
             return tl::unexpected<Failure>(std::move(info.error()));

@@ -42,6 +42,11 @@ constexpr std::uint64_t window_of(unsigned domain)
 {
     return kPciWindows + (domain - 1) * kPciWindowSize;
 }
+/// vTPM instance behind the domain's window, 0 being the one that a launch reaches. Whatever other VMs have.
+constexpr unsigned instance_of(unsigned domain, unsigned window)
+{
+    return window == 0 ? domain : dt::kMaxDomains + (domain - 1) * static_cast<unsigned>(dt::kMaxFurtherVtpms) + window;
+}
 } // namespace layout
 
 using Bytes = std::vector<std::uint8_t>;
@@ -71,6 +76,7 @@ struct Plan {
     std::uint64_t memory = 0; // of the emulated server
     std::vector<Module> modules;
     std::vector<VmPlan> vms;
+    unsigned instances = 1; // vTPM instances that the chip must have
 };
 
 Outcome<Plan> make_plan(const Machine &machine);

@@ -38,12 +38,12 @@ Outcome<Fd> lock_folder(const fs::path &folder, int how)
     return fd;
 }
 
-Outcome<void> make_platform(const Machine &machine)
+Outcome<void> make_platform(const Machine &machine, unsigned instances)
 {
     attest::PlatformOptions options;
     options.private_folder = machine.platform_private;
     options.public_folder = machine.platform_public;
-    options.instances = dt::kMaxDomains + 1;
+    options.instances = std::max(instances, dt::kMaxDomains + 1U); // room for a file with more VMs
     if (const auto made = attest::new_platform(options, manufacture_instance); !made) {
         return environment(made.error());
     }
@@ -66,7 +66,7 @@ Outcome<Fd> hold_platform(const Machine &machine, unsigned instances)
             return tl::unexpected<Failure>(making.error());
         }
         if (!fs::exists(machine.platform_private, error)) {
-            if (auto made = make_platform(machine); !made) {
+            if (auto made = make_platform(machine, instances); !made) {
                 return tl::unexpected<Failure>(std::move(made.error()));
             }
         }
@@ -83,9 +83,11 @@ Outcome<Fd> hold_platform(const Machine &machine, unsigned instances)
         return environment(facts.error());
     }
     if (facts->instances < instances) {
-        return environment(fmt::format("the platform in {} has {} vTPM instances, but {} are needed, one of them the "
-                                       "hypervisor's; make another with banyan platform new",
-                                       folder.string(), facts->instances, instances));
+        return environment(
+            fmt::format("the platform in {} has {} vTPM instances, but {} are needed, one of them the "
+                        "hypervisor's; make another with banyan platform new DIR --instances {} and name it "
+                        "in the machine file (platform = \"DIR\")",
+                        folder.string(), facts->instances, instances, instances));
     }
     return lock_folder(machine.platform_private, LOCK_EX | LOCK_NB);
 }

@@ -63,7 +63,7 @@ std::vector<std::string> qemu_command(const Plan &plan, const QemuOptions &optio
     add("-debugcon", fmt::format("file:{}/hypervisor.log", run_file::kEvidence));
 
     std::string vtpm = fmt::format("banyan-vtpm,id=vtpm,engine={},platform={},instances={}", value(options.engine),
-                                   value(machine.platform_private), plan.vms.size() + 1);
+                                   value(machine.platform_private), plan.instances);
     if (machine.hash_rate) {
         vtpm += fmt::format(",hash-rate={}", *machine.hash_rate);
     }

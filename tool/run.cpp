@@ -187,7 +187,7 @@ private:
             progress_.step(
                 fmt::format("making a platform in {}", plan.machine.platform_private.parent_path().string()));
         }
-        auto platform = hold_platform(plan.machine, static_cast<unsigned>(plan.vms.size() + 1));
+        auto platform = hold_platform(plan.machine, plan.instances);
         if (!platform) {
             return tl::unexpected<Failure>(std::move(platform.error()));
         }

@@ -107,10 +107,40 @@ Rule check_cores(const dt::Descriptor &d, const Platform &platform)
     if (d.boot_core >= dt::kMaxCores || (d.core_mask >> d.boot_core & 1) == 0) {
         return Rule::kBootCore;
     }
-    return d.vtpm_instance == 0 ? Rule::kInstanceZero : Rule::kNone;
+    return Rule::kNone;
 }
 
-Rule check_ranges(std::span<const dt::Range> ranges, const Platform &platform)
+/// One and up, each once, no gap before the last.
+Rule check_instances(const dt::Descriptor &d)
+{
+    if (d.vtpm_instance == 0) {
+        return Rule::kInstanceZero;
+    }
+    for (std::uint32_t window = 1; window < dt::kVtpmWindows; ++window) {
+        const std::uint32_t instance = dt::vtpm_behind(d, window);
+        for (std::uint32_t before = 0; instance != 0 && before < window; ++before) {
+            const std::uint32_t other = dt::vtpm_behind(d, before);
+            if (other == 0 || other == instance) {
+                return Rule::kInstances;
+            }
+        }
+    }
+    return Rule::kNone;
+}
+
+/// A window of the vTPM's that the domain has, at that place.
+bool on_further_window(const dt::Descriptor &d, const dt::Range &range)
+{
+    for (std::uint32_t window = 1; window < dt::kVtpmWindows; ++window) {
+        if (dt::vtpm_behind(d, window) != 0 &&
+            overlaps(range.gpa, range.size, dt::vtpm_window(window), dt::kVtpmSize)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+Rule check_ranges(const dt::Descriptor &d, std::span<const dt::Range> ranges, const Platform &platform)
 {
     for (const dt::Range &range : ranges) {
         if (!whole_pages(range.gpa, range.size) || !whole_pages(range.hpa, range.size)) {
@@ -132,6 +162,9 @@ Rule check_ranges(std::span<const dt::Range> ranges, const Platform &platform)
             if (overlaps(range.gpa, range.size, window.base, window.size)) {
                 return Rule::kRangeImplicit;
             }
+        }
+        if (on_further_window(d, range)) {
+            return Rule::kRangeImplicit;
         }
     }
     for (const dt::Range &range : ranges) {
@@ -253,6 +286,18 @@ bool in_ram(const Platform &platform, std::uint64_t hpa, std::uint64_t size)
            !overlaps(hpa, size, kLegacyHoleBase, kLegacyHoleSize);
 }
 
+bool share_instance(const dt::Descriptor &one, const dt::Descriptor &other)
+{
+    for (std::uint32_t i = 0; i < dt::kVtpmWindows; ++i) {
+        for (std::uint32_t j = 0; j < dt::kVtpmWindows; ++j) {
+            if (dt::vtpm_behind(one, i) != 0 && dt::vtpm_behind(one, i) == dt::vtpm_behind(other, j)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 Rule check_descriptor(const dt::Descriptor &descriptor, const Platform &platform)
 {
     if (const Rule broken = check_header(descriptor); broken != Rule::kNone) {
@@ -261,9 +306,12 @@ Rule check_descriptor(const dt::Descriptor &descriptor, const Platform &platform
     if (const Rule broken = check_cores(descriptor, platform); broken != Rule::kNone) {
         return broken;
     }
+    if (const Rule broken = check_instances(descriptor); broken != Rule::kNone) {
+        return broken;
+    }
     const auto ranges = used(descriptor.ranges, descriptor.range_count);
     const auto windows = used(descriptor.windows, descriptor.window_count);
-    if (const Rule broken = check_ranges(ranges, platform); broken != Rule::kNone) {
+    if (const Rule broken = check_ranges(descriptor, ranges, platform); broken != Rule::kNone) {
         return broken;
     }
     if (const Rule broken = check_windows(windows, ranges, platform); broken != Rule::kNone) {
@@ -293,7 +341,7 @@ Rule check_against(const dt::Descriptor &descriptor, const dt::Descriptor &other
     if ((descriptor.core_mask & other.core_mask) != 0) {
         return Rule::kOtherCores;
     }
-    if (descriptor.vtpm_instance == other.vtpm_instance) {
+    if (share_instance(descriptor, other)) {
         return Rule::kOtherInstance;
     }
     for (const dt::Range &mine : used(descriptor.ranges, descriptor.range_count)) {

@@ -32,6 +32,9 @@ namespace banyan::domain {
 [[nodiscard]] Rule check_against(const dt::Descriptor &descriptor, const dt::Descriptor &other,
                                  const Platform &platform);
 
+/// A vTPM instance that both name. Either may be a draft with anything in it.
+[[nodiscard]] bool share_instance(const dt::Descriptor &one, const dt::Descriptor &other);
+
 /// Configuration space of the bus behind a root port.
 [[nodiscard]] constexpr dt::Window ecam_of(const dt::RootPort &port, const Platform &platform)
 {

@@ -123,7 +123,11 @@ std::string DomainTable::json(std::int64_t now_ns) const
         }
         out.append(",");
         number(out, "instance", domain.descriptor.vtpm_instance);
-        out.append(",");
+        out.append(",\"further_instances\":[");
+        for (std::uint32_t w = 1; w < dt::kVtpmWindows && dt::vtpm_behind(domain.descriptor, w) != 0; ++w) {
+            out.append(w == 1 ? "" : ",").append(std::to_string(dt::vtpm_behind(domain.descriptor, w)));
+        }
+        out.append("],");
         number(out, "core_mask", domain.descriptor.core_mask);
         out.append(",");
         number(out, "cores_inside", shared_[n].inside.load(std::memory_order_relaxed));

@@ -29,6 +29,14 @@ constexpr bool implicit_window(std::uint64_t gpa)
            within(gpa, dt::kOwnPageBase, dt::kOwnPageSize);
 }
 
+bool further_vtpm(const View &view, std::uint64_t gpa)
+{
+    if (!within(gpa, dt::kVtpmWindowsBase, dt::kMaxFurtherVtpms * dt::kVtpmSize)) {
+        return false;
+    }
+    return view.further_vtpm(static_cast<std::uint32_t>((gpa - dt::kVtpmWindowsBase) / dt::kVtpmSize)) != 0;
+}
+
 /// Configuration space of the functions that lift a launch window (APM 2, 15.24.4), banked by domain.
 constexpr bool dev_page(const Platform &platform, std::uint64_t gpa)
 {
@@ -50,7 +58,7 @@ Place place(const View &view, const Platform &platform, std::uint64_t gpa)
             return {Reach::kRam, range.hpa + (gpa - range.gpa)};
         }
     }
-    if (implicit_window(gpa) || dev_page(platform, gpa)) {
+    if (implicit_window(gpa) || further_vtpm(view, gpa) || dev_page(platform, gpa)) {
         return {Reach::kMmio, gpa};
     }
     const std::uint32_t windows = view.window_count();

@@ -57,8 +57,8 @@ void DomainTable::perform(std::uint32_t number, Action action)
         return;
 
     case Action::kRelease:
-        host_.instance_off(number, domain.descriptor.vtpm_instance);
-        host_.instance_unbind(number, domain.descriptor.vtpm_instance, false);
+        power_off_instances(number);
+        unbind_instances(number, false);
         shared_[number].published.publish({}, domain.phase);
         if (domain.phase == Phase::kEmpty) {
             domain.descriptor = {};
@@ -85,7 +85,7 @@ void DomainTable::perform(std::uint32_t number, Action action)
         return;
 
     case Action::kForgetErase:
-        host_.instance_unbind(number, domain.descriptor.vtpm_instance, true);
+        unbind_instances(number, true);
         domain.descriptor = {};
         return;
 
@@ -137,7 +137,60 @@ void DomainTable::power_off(std::uint32_t number)
 {
     domains_[number].gate = false;
     host_.launch_cancel(number);
-    host_.instance_off(number, domains_[number].descriptor.vtpm_instance);
+    power_off_instances(number);
+}
+
+// ---- vTPM instances ----------------------------------------------------------------------------------------------
+
+/// All or none. Those that came up before one that does not are off and unbound again.
+bool DomainTable::power_on_instances(std::uint32_t number)
+{
+    const dt::Descriptor &d = domains_[number].descriptor;
+    for (std::uint32_t window = 0; window < dt::kVtpmWindows; ++window) {
+        const std::uint32_t instance = dt::vtpm_behind(d, window);
+        if (instance == 0 || host_.instance_on(number, window, instance)) {
+            continue;
+        }
+        while (window-- > 0) {
+            host_.instance_off(number, dt::vtpm_behind(d, window));
+            host_.instance_unbind(number, dt::vtpm_behind(d, window), false);
+        }
+        return false;
+    }
+    return true;
+}
+
+void DomainTable::power_off_instances(std::uint32_t number)
+{
+    for (std::uint32_t window = 0; window < dt::kVtpmWindows; ++window) {
+        if (const std::uint32_t instance = dt::vtpm_behind(domains_[number].descriptor, window); instance != 0) {
+            host_.instance_off(number, instance);
+        }
+    }
+}
+
+void DomainTable::unbind_instances(std::uint32_t number, bool erase)
+{
+    for (std::uint32_t window = 0; window < dt::kVtpmWindows; ++window) {
+        if (const std::uint32_t instance = dt::vtpm_behind(domains_[number].descriptor, window); instance != 0) {
+            host_.instance_unbind(number, instance, erase);
+        }
+    }
+}
+
+/// Failed as soon as one is, ready when all are.
+Instance DomainTable::instances_state(std::uint32_t number)
+{
+    Instance all = Instance::kReady;
+    for (std::uint32_t window = 0; window < dt::kVtpmWindows; ++window) {
+        const std::uint32_t instance = dt::vtpm_behind(domains_[number].descriptor, window);
+        const Instance one = instance == 0 ? Instance::kReady : host_.instance_state(instance);
+        if (one == Instance::kFailed) {
+            return one;
+        }
+        all = one == Instance::kBusy ? one : all;
+    }
+    return all;
 }
 
 /// DIRTY: no core is inside; the tags that cores carry end with the life they were given for.
@@ -157,7 +210,7 @@ void DomainTable::scrub(std::uint32_t number, bool erase)
     for (std::uint32_t i = 0; i < domain.descriptor.range_count; ++i) {
         host_.scrub(domain.descriptor.ranges[i].hpa, domain.descriptor.ranges[i].size);
     }
-    host_.instance_unbind(number, domain.descriptor.vtpm_instance, erase);
+    unbind_instances(number, erase);
     if (host_.window_closed(number)) { // by a launch whose loader did not get to lift it
         host_.window_lifted(number);
     }
@@ -246,7 +299,7 @@ void DomainTable::seal(std::uint32_t number)
     domain.broken = first_broken_rule(number);
     if (domain.broken == Rule::kNone) {
         domain.digest = host_.sha384(std::as_bytes(std::span(&domain.descriptor, 1)));
-        if (!host_.instance_on(number, domain.descriptor.vtpm_instance)) {
+        if (!power_on_instances(number)) {
             domain.broken = Rule::kInstance;
         }
     }
@@ -265,7 +318,7 @@ void DomainTable::poll_seal(std::uint32_t number)
     if (domain.phase != Phase::kSealing) {
         return;
     }
-    switch (host_.instance_state(domain.descriptor.vtpm_instance)) {
+    switch (instances_state(number)) {
     case Instance::kBusy:
         return;
     case Instance::kReady:
@@ -301,14 +354,14 @@ Rule DomainTable::first_broken_rule(std::uint32_t number) const
 
 bool DomainTable::instance_is_others(std::uint32_t number) const
 {
-    const std::uint32_t instance = domains_[number].descriptor.vtpm_instance;
-    if (instance == 0) {
+    const dt::Descriptor &mine = domains_[number].descriptor;
+    if (mine.vtpm_instance == 0) {
         return true; // the host's
     }
     for (std::uint32_t other = 1; other <= dt::kMaxDomains; ++other) {
         const Phase phase = domains_[other].phase;
         if (other != number && (closed(phase) || phase == Phase::kSealing) &&
-            domains_[other].descriptor.vtpm_instance == instance) {
+            share_instance(mine, domains_[other].descriptor)) {
             return true;
         }
     }

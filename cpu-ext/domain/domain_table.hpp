@@ -134,6 +134,12 @@ private:
     void poll_seal(std::uint32_t number);
     void drop_reports(std::uint32_t number);
 
+    // The vTPM instances that the descriptor names.
+    bool power_on_instances(std::uint32_t number);
+    void power_off_instances(std::uint32_t number);
+    void unbind_instances(std::uint32_t number, bool erase);
+    [[nodiscard]] Instance instances_state(std::uint32_t number);
+
     [[nodiscard]] Rule first_broken_rule(std::uint32_t number) const;
     [[nodiscard]] bool instance_is_others(std::uint32_t number) const;
 

@@ -23,9 +23,9 @@ class CHost final : public Host {
 public:
     CHost(const banyan_domains_host_ops &ops, void *opaque) : ops_(ops), opaque_(opaque) {}
 
-    bool instance_on(std::uint32_t domain, std::uint32_t instance) override
+    bool instance_on(std::uint32_t domain, std::uint32_t window, std::uint32_t instance) override
     {
-        return ops_.instance_on(opaque_, domain, instance) >= 0;
+        return ops_.instance_on(opaque_, domain, window, instance) >= 0;
     }
     void instance_off(std::uint32_t domain, std::uint32_t instance) override
     {

@@ -54,7 +54,8 @@ public:
     Host &operator=(const Host &) = delete;
     virtual ~Host() = default;
 
-    virtual bool instance_on(std::uint32_t domain, std::uint32_t instance) = 0;
+    /// Behind vTPM window `window` of the domain.
+    virtual bool instance_on(std::uint32_t domain, std::uint32_t window, std::uint32_t instance) = 0;
     virtual void instance_off(std::uint32_t domain, std::uint32_t instance) = 0;
     virtual void instance_unbind(std::uint32_t domain, std::uint32_t instance, bool erase) = 0;
     virtual Instance instance_state(std::uint32_t instance) = 0;

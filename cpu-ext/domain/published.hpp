@@ -17,7 +17,7 @@ namespace banyan::domain {
 /// The descriptor of one domain as cores and devices see it: written under the big lock, read by any thread.
 ///
 /// A sequence lock over atomic words: a reader sees one descriptor with the phase that goes with it, never a mixture, and
-/// never waits longer than a copy of 808 bytes. Loads are acquire and stores release, so no fence is needed: a reader that
+/// never waits longer than a copy of 840 bytes. Loads are acquire and stores release, so no fence is needed: a reader that
 /// took a new word also sees that the sequence has moved.
 class Published {
     static constexpr std::size_t kWords = sizeof(dt::Descriptor) / sizeof(std::uint64_t);
@@ -32,6 +32,10 @@ public:
         [[nodiscard]] Phase phase() const { return published_.phase_.load(std::memory_order_acquire); }
         [[nodiscard]] std::uint64_t core_mask() const { return word(offsetof(dt::Descriptor, core_mask)); }
         [[nodiscard]] std::uint32_t vtpm_instance() const { return half(offsetof(dt::Descriptor, vtpm_instance)); }
+        [[nodiscard]] std::uint32_t further_vtpm(std::uint32_t i) const
+        {
+            return half(offsetof(dt::Descriptor, further_vtpms) + i * sizeof(std::uint32_t));
+        }
         [[nodiscard]] std::uint32_t range_count() const { return half(offsetof(dt::Descriptor, range_count)); }
         [[nodiscard]] std::uint32_t window_count() const { return half(offsetof(dt::Descriptor, window_count)); }
         [[nodiscard]] std::uint32_t port_count() const { return half(offsetof(dt::Descriptor, port_count)); }

@@ -81,6 +81,23 @@ std::string unseal()
 
 } // namespace
 
+std::vector<std::string> describe_further_tpms()
+{
+    std::vector<std::string> lines;
+    ::mkdir(kFolder.c_str(), 0700);
+    for (unsigned number = 1;; ++number) {
+        const std::string tpm = "tpm" + std::to_string(number);
+        if (::access(("/dev/" + tpm).c_str(), F_OK) != 0) {
+            return lines;
+        }
+        std::string why;
+        const bool there = try_run(
+            kFolder, {"/usr/bin/tpm2_readpublic", "-Q", "-T", "device:/dev/" + tpm, "-c", kIak, "-n", tpm + ".name"},
+            why);
+        lines.push_back(tpm + ": " + (there ? "IAK " + hex_of(read_file(kFolder + "/" + tpm + ".name")) : why));
+    }
+}
+
 std::string collect_evidence(const Request &request, OwnPage &own_page)
 {
     if (::access("/dev/tpm0", F_OK) != 0) {

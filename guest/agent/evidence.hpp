@@ -9,6 +9,9 @@
 namespace banyan::agent {
 
 /// Makes the evidence that docs/spec/evidence.md describes, as a tar archive. Throws Failed.
+/// A line for each TPM besides the first, with the name of its attestation key, or why that could not be read.
+std::vector<std::string> describe_further_tpms();
+
 std::string collect_evidence(const Request &request, OwnPage &own_page);
 
 } // namespace banyan::agent

@@ -119,6 +119,9 @@ void attest(Port &port, const Request &request, OwnPage &own_page)
 
 void serve(Port &port, OwnPage &own_page)
 {
+    for (const std::string &line : describe_further_tpms()) {
+        say(line);
+    }
     port.send("ready\n");
     say("ready");
     for (;;) {

@@ -84,7 +84,7 @@ class Management:
         payload = struct.pack("<IIII", domain, len(placements), len(nonce), 0) + nonce.ljust(64, b"\0") + descriptor
         for name, gpa in placements:
             payload += struct.pack("<32sQ", name.encode(), gpa)
-        return self.ask(CREATE, payload.ljust(16 + 64 + 808 + 16 * 40, b"\0"))
+        return self.ask(CREATE, payload.ljust(16 + 64 + 840 + 16 * 40, b"\0"))
 
     def start(self, *domains):
         return self.ask(START, struct.pack("<Q", sum(1 << d for d in domains)))
@@ -102,14 +102,16 @@ class Management:
         return struct.unpack_from("<IIQQQ", answer.payload, domain * 32)
 
 
-def descriptor(name, cores, boot_core, instance, ranges, windows=(), root_ports=(), ports=(), msrs=(), entry=(0, 0, 0, 0)):
+def descriptor(name, cores, boot_core, instance, ranges, windows=(), root_ports=(), ports=(), msrs=(), entry=(0, 0, 0, 0),
+               further_vtpms=()):
     def table(form, entries, count):
         return b"".join(struct.pack(form, *e) for e in entries).ljust(struct.calcsize(form) * count, b"\0")
 
-    data = struct.pack("<IHH32sQ10I", 0x56594E42, 1, 808, name.encode(), sum(1 << c for c in cores), boot_core, instance,
+    data = struct.pack("<IHH32sQ10I", 0x56594E42, 2, 840, name.encode(), sum(1 << c for c in cores), boot_core, instance,
                        0, 1, 1, len(ranges), len(windows), len(ports), len(msrs), len(root_ports))
     data += struct.pack("<4I", *entry)
     data += table("<QQQ", ranges, 4) + table("<QQ", windows, 4) + table("<BB6x", root_ports, 4)
     data += table("<HHBB2x", ports, 16) + table("<IB3xQQ", msrs, 16)
-    assert len(data) == 808
+    data += table("<I", [(i,) for i in further_vtpms], 8)
+    assert len(data) == 840
     return data

@@ -118,6 +118,7 @@ BANYAN_SELFTEST(what_one_domain_has_no_other_gets)
     refused([](Domain &, dt::Descriptor &d) { d.ranges[d.range_count++] = {0x2000'0000, slice(1) + 0x5000, 0x1000}; });
     refused([](Domain &, dt::Descriptor &d) { d.core_mask |= 2; });
     refused([](Domain &, dt::Descriptor &d) { d.vtpm_instance = 1; });
+    refused([](Domain &, dt::Descriptor &d) { d.further_vtpms[0] = 1; });
     refused([](Domain &d, dt::Descriptor &) { d.add_window(box(1) + kBoxSize - 0x1000, 0x1000); });
     refused([](Domain &d, dt::Descriptor &) { d.add_window(kEcamBase + 0x8'0000, 0x1000); }); // bus 0
 
@@ -138,6 +139,8 @@ BANYAN_SELFTEST(what_no_domain_may_have_is_refused)
     refused([](Domain &, dt::Descriptor &d) { d.core_mask |= 1u << 4; }); // no such core
     refused([](Domain &, dt::Descriptor &d) { d.boot_core = 2; });
     refused([](Domain &, dt::Descriptor &d) { d.vtpm_instance = 0; });
+    refused([](Domain &, dt::Descriptor &d) { d.further_vtpms[0] = d.vtpm_instance; });
+    refused([](Domain &, dt::Descriptor &d) { d.further_vtpms[1] = 3; });                           // a gap
     refused([](Domain &, dt::Descriptor &d) { d.ranges[0].hpa = 256u << 20; });                     // beyond RAM
     refused([](Domain &, dt::Descriptor &d) { d.ranges[0].size = 0xB'0000, d.ranges[0].hpa = 0; }); // the legacy hole
     refused([](Domain &, dt::Descriptor &d) { d.ranges[d.range_count++] = {0x2000'0000, slice(1), 0x1000}; }); // twice

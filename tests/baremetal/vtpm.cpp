@@ -157,6 +157,50 @@ BANYAN_SELFTEST(every_domain_has_a_tpm_of_its_own)
     }
 }
 
+// Domain 1 has instances 1 and 3, domain 2 has instance 2 alone. Passes if the further window of domain 1 holds a TPM of its
+// own, which a launch does not reach and which each life begins anew, and if nobody else finds anything there.
+BANYAN_SELFTEST(a_domains_further_window_holds_a_further_tpm)
+{
+    static constexpr u64 kSecond = dt::vtpm_window(1);
+    static constexpr u64 kThird = dt::vtpm_window(2);
+    const GuestMain main = [](u64) {
+        BANYAN_EXPECT_EQ(read<u32>(kSecond + tpm::kDidVid), 0x0001'1014);
+        BANYAN_EXPECT_EQ(read<u32>(kThird + tpm::kDidVid), ~0u);
+        tpm::window = kSecond;
+        BANYAN_EXPECT(tpm::request(0));
+        expect_pcr_filled(10, 0);
+        BANYAN_EXPECT_EQ(tpm::pcr_extend(0, 10, 0x55), 0);
+        tpm::window = dt::kVtpmBase;
+        BANYAN_EXPECT(tpm::request(0));
+        expect_pcr_filled(10, 0);
+        make_block(kSlb, 0x200);
+        launch();
+        BANYAN_EXPECT(tpm::request(0));
+        BANYAN_EXPECT(pcr_byte(0, 17, 5) != 0xFF || pcr_byte(0, 17, 6) != 0xFF);
+        tpm::window = kSecond;
+        BANYAN_EXPECT_EQ(tpm::access(0) & (tpm::kActive | tpm::kBeenSeized), tpm::kActive);
+        expect_pcr_filled(17, 0xFF);
+    };
+    Domain two(2, [](u64) {
+        BANYAN_EXPECT_EQ(read<u32>(dt::kVtpmBase + tpm::kDidVid), 0x0001'1014);
+        BANYAN_EXPECT_EQ(read<u32>(kSecond + tpm::kDidVid), ~0u);
+        write<u8>(kSecond + tpm::kAccess, tpm::kSeize);
+    });
+    for (u32 life = 0; life < 2; ++life) {
+        Domain one(1, main);
+        one.descriptor().further_vtpms[0] = 3;
+        one.start();
+        BANYAN_EXPECT_EQ(read<u32>(kSecond + tpm::kDidVid), ~0u); // the host
+        if (life == 0) {
+            two.run();
+            BANYAN_EXPECT_EQ(two.report("denied.mmio"), 2);
+        }
+        one.wait();
+        BANYAN_EXPECT_EQ(one.reason(), dt::EndReason::kPoweroff);
+        one.remove();
+    }
+}
+
 // The guest extends PCR 10, saves the TPM's state with TPM2_Shutdown(STATE) and ends. In its next life, on the same instance,
 // it asks for that state back by TPM2_Startup(STATE). Passes if nothing comes back.
 BANYAN_SELFTEST(nothing_of_an_earlier_life_comes_back)

@@ -213,6 +213,49 @@ char *copy_of(const std::string &text)
     return ::strdup(text.c_str());
 }
 
+/// An access to a window: its number, and where in it.
+struct Aim {
+    std::uint32_t window;
+    std::uint64_t offset;
+};
+
+/// Beside every further window of the requester's: a window that nobody has.
+Aim further(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset)
+{
+    if (vtpm == nullptr || !usable(cycle)) {
+        return {};
+    }
+    const auto place = vtpm->bindings.place_of(cycle->requester, offset);
+    return {place.window != 0 ? place.window : banyan::vtpm::BindingTable::kWindows, place.offset};
+}
+
+banyan_status read(banyan_vtpm *vtpm, const banyan_cycle *cycle, Aim aim, unsigned width, std::uint64_t *value)
+{
+    if (vtpm == nullptr || !usable(cycle) || value == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    *value = width >= 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << (width * 8)) - 1;
+    Instance *instance = vtpm->in_window(aim.offset, width) ? vtpm->of_cycle(*cycle, aim.window) : nullptr;
+    if (instance != nullptr) {
+        *value &= instance->read(static_cast<std::uint32_t>(aim.offset), width, cycle->vtime_ns);
+        vtpm->report_events();
+    }
+    return BANYAN_OK;
+}
+
+banyan_status write(banyan_vtpm *vtpm, const banyan_cycle *cycle, Aim aim, unsigned width, std::uint64_t value)
+{
+    if (vtpm == nullptr || !usable(cycle)) {
+        return to_c(Errc::kBadArgument);
+    }
+    Instance *instance = vtpm->in_window(aim.offset, width) ? vtpm->of_cycle(*cycle, aim.window) : nullptr;
+    if (instance != nullptr) {
+        instance->write(static_cast<std::uint32_t>(aim.offset), width, value, cycle->vtime_ns);
+        vtpm->report_events();
+    }
+    return BANYAN_OK;
+}
+
 // TCG ACPI Specification 1.4, table 8 and section 8
 constexpr std::uint32_t kStartMethodFifo = 6;
 constexpr std::uint32_t kStartMethodCrb = 7;
@@ -282,7 +325,7 @@ banyan_status banyan_vtpm_create(const banyan_vtpm_config *config, const banyan_
             std::make_unique<Instance>(instance_config, vtpm->engine->instance(i), vtpm->observers.back().get()));
     }
     vtpm->snapshots = std::make_unique<banyan::vtpm::Snapshots>(*vtpm->engine, vtpm->instances, config->incoming != 0);
-    (void)vtpm->bindings.bind(0, 0);
+    (void)vtpm->bindings.bind(0, 0, 0);
     *out = vtpm.release();
     return BANYAN_OK;
 }
@@ -292,45 +335,28 @@ void banyan_vtpm_destroy(banyan_vtpm *vtpm)
     delete vtpm;
 }
 
-banyan_status banyan_vtpm_window_read(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint32_t window,
-                                      std::uint64_t offset, unsigned width, std::uint64_t *value)
-{
-    if (vtpm == nullptr || !usable(cycle) || value == nullptr) {
-        return to_c(Errc::kBadArgument);
-    }
-    *value = width >= 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << (width * 8)) - 1;
-    Instance *instance = vtpm->in_window(offset, width) ? vtpm->of_cycle(*cycle, window) : nullptr;
-    if (instance != nullptr) {
-        *value &= instance->read(static_cast<std::uint32_t>(offset), width, cycle->vtime_ns);
-        vtpm->report_events();
-    }
-    return BANYAN_OK;
-}
-
-banyan_status banyan_vtpm_window_write(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint32_t window,
-                                       std::uint64_t offset, unsigned width, std::uint64_t value)
-{
-    if (vtpm == nullptr || !usable(cycle)) {
-        return to_c(Errc::kBadArgument);
-    }
-    Instance *instance = vtpm->in_window(offset, width) ? vtpm->of_cycle(*cycle, window) : nullptr;
-    if (instance != nullptr) {
-        instance->write(static_cast<std::uint32_t>(offset), width, value, cycle->vtime_ns);
-        vtpm->report_events();
-    }
-    return BANYAN_OK;
-}
-
 banyan_status banyan_vtpm_mmio_read(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset, unsigned width,
                                     std::uint64_t *value)
 {
-    return banyan_vtpm_window_read(vtpm, cycle, 0, offset, width, value);
+    return read(vtpm, cycle, {0, offset}, width, value);
 }
 
 banyan_status banyan_vtpm_mmio_write(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset, unsigned width,
                                      std::uint64_t value)
 {
-    return banyan_vtpm_window_write(vtpm, cycle, 0, offset, width, value);
+    return write(vtpm, cycle, {0, offset}, width, value);
+}
+
+banyan_status banyan_vtpm_further_read(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset,
+                                       unsigned width, std::uint64_t *value)
+{
+    return read(vtpm, cycle, further(vtpm, cycle, offset), width, value);
+}
+
+banyan_status banyan_vtpm_further_write(banyan_vtpm *vtpm, const banyan_cycle *cycle, std::uint64_t offset,
+                                        unsigned width, std::uint64_t value)
+{
+    return write(vtpm, cycle, further(vtpm, cycle, offset), width, value);
 }
 
 banyan_status banyan_vtpm_add_window(banyan_vtpm *vtpm, std::uint32_t instance, std::uint64_t address,
@@ -373,7 +399,7 @@ banyan_status banyan_vtpm_describe(banyan_vtpm *vtpm, std::uint32_t window, bany
     if (vtpm == nullptr || out == nullptr || out->size < sizeof(*out)) {
         return to_c(Errc::kBadArgument);
     }
-    const std::uint64_t base = vtpm->bindings.base_of(window);
+    const std::uint64_t base = vtpm->bindings.base_of(0, window);
     const std::uint32_t instance = vtpm->bindings.of_domain(0, window);
     if (base == 0 || vtpm->find(instance) == nullptr) {
         return to_c(Errc::kNotFound);
@@ -423,10 +449,16 @@ banyan_status banyan_vtpm_reset(banyan_vtpm *vtpm)
 
 banyan_status banyan_vtpm_bind(banyan_vtpm *vtpm, std::uint32_t domain, std::uint32_t instance)
 {
+    return banyan_vtpm_bind_window(vtpm, domain, 0, instance);
+}
+
+banyan_status banyan_vtpm_bind_window(banyan_vtpm *vtpm, std::uint32_t domain, std::uint32_t window,
+                                      std::uint32_t instance)
+{
     if (vtpm == nullptr || vtpm->find(instance) == nullptr) {
         return to_c(Errc::kBadArgument);
     }
-    return to_c(vtpm->bindings.bind(domain, instance));
+    return to_c(vtpm->bindings.bind(domain, window, instance));
 }
 
 banyan_status banyan_vtpm_unbind(banyan_vtpm *vtpm, std::uint32_t domain)
@@ -629,7 +661,7 @@ char *banyan_vtpm_json(banyan_vtpm *vtpm)
             if (instance != banyan::vtpm::BindingTable::kNone) {
                 text += std::string(separator) + "{\"domain\":" + std::to_string(domain) +
                         ",\"window\":" + std::to_string(window) +
-                        ",\"address\":" + std::to_string(vtpm->bindings.base_of(window)) +
+                        ",\"address\":" + std::to_string(vtpm->bindings.base_of(domain, window)) +
                         ",\"instance\":" + std::to_string(instance) + "}";
                 separator = ",";
             }

@@ -19,8 +19,8 @@ inline constexpr std::uint64_t kControlBase = 0xFED5'1000; // host (domain 0) on
 inline constexpr std::uint64_t kControlSize = 0x2000;
 inline constexpr std::uint64_t kBlackHoleBase = 0xFED5'3000; // where refused accesses end
 inline constexpr std::uint64_t kBlackHoleSize = 0x1000;
-inline constexpr std::uint64_t kVtpmWindowsBase = 0xFED6'0000; // further windows of kVtpmSize each, on machines that
-inline constexpr std::uint64_t kVtpmWindowsEnd = 0xFEE0'0000;  // have them, for the host alone
+inline constexpr std::uint64_t kVtpmWindowsBase = 0xFED6'0000; // further vTPM windows of kVtpmSize each: the host's
+inline constexpr std::uint64_t kVtpmWindowsEnd = 0xFEE0'0000;  // where its machine puts them, a domain's side by side
 inline constexpr std::uint64_t kLapicBase = 0xFEE0'0000;
 inline constexpr std::uint64_t kLapicSize = 0x1000;
 
@@ -132,13 +132,14 @@ enum class EndReason : std::uint32_t {
 // ---- descriptor --------------------------------------------------------------------------------------------------
 
 inline constexpr std::uint32_t kDescriptorMagic = 0x5659'4E42; // "BNYV"
-inline constexpr std::uint16_t kDescriptorVersion = 1;
+inline constexpr std::uint16_t kDescriptorVersion = 2;
 
 inline constexpr std::size_t kMaxRanges = 4;
 inline constexpr std::size_t kMaxWindows = 4;
 inline constexpr std::size_t kMaxFunctions = 4;
 inline constexpr std::size_t kMaxPorts = 16;
 inline constexpr std::size_t kMaxMsrs = 16;
+inline constexpr std::size_t kMaxFurtherVtpms = 8;
 
 /// RAM: guest physical [gpa, gpa+size) is physical [hpa, hpa+size). All multiples of 4 KiB; ascending by gpa.
 struct Range {
@@ -222,15 +223,31 @@ struct Descriptor {
     RootPort root_ports[kMaxFunctions];
     PortRule ports[kMaxPorts];
     MsrRule msrs[kMaxMsrs];
+    std::uint32_t further_vtpms[kMaxFurtherVtpms]; // instances behind its further windows, in order; then zeros
 };
 
-static_assert(sizeof(Descriptor) == 8 + 32 + 8 + 4 * 10 + 16 + 4 * 24 + 4 * 16 + 4 * 8 + 16 * 8 + 16 * 24);
-static_assert(sizeof(Descriptor) == 808);
+static_assert(sizeof(Descriptor) == 8 + 32 + 8 + 4 * 10 + 16 + 4 * 24 + 4 * 16 + 4 * 8 + 16 * 8 + 16 * 24 + 8 * 4);
+static_assert(sizeof(Descriptor) == 840);
 static_assert(offsetof(Descriptor, entry) == 88);
 static_assert(offsetof(Descriptor, ranges) == 104);
 static_assert(offsetof(Descriptor, windows) == 200);
 static_assert(offsetof(Descriptor, root_ports) == 264);
 static_assert(offsetof(Descriptor, ports) == 296);
 static_assert(offsetof(Descriptor, msrs) == 424);
+static_assert(offsetof(Descriptor, further_vtpms) == 808);
+
+// A domain's vTPM windows: 0 at kVtpmBase, the further ones from kVtpmWindowsBase on.
+inline constexpr std::uint32_t kVtpmWindows = 1 + kMaxFurtherVtpms;
+
+[[nodiscard]] constexpr std::uint64_t vtpm_window(std::uint32_t number)
+{
+    return number == 0 ? kVtpmBase : kVtpmWindowsBase + (number - 1) * kVtpmSize;
+}
+
+/// The instance behind window `number`; 0: the domain has no such window.
+[[nodiscard]] constexpr std::uint32_t vtpm_behind(const Descriptor &d, std::uint32_t number)
+{
+    return number == 0 ? d.vtpm_instance : d.further_vtpms[number - 1];
+}
 
 } // namespace banyan::dt

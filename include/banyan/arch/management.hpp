@@ -69,7 +69,7 @@ struct CreateRequest {
     dt::Descriptor descriptor;
     Placement placements[kMaxPlacements];
 };
-static_assert(sizeof(CreateRequest) == 16 + 64 + 808 + 16 * 40);
+static_assert(sizeof(CreateRequest) == 16 + 64 + 840 + 16 * 40);
 static_assert(sizeof(CreateRequest) <= kMaxPayload);
 
 struct DomainRequest {

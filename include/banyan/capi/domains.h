@@ -34,8 +34,8 @@ enum banyan_instance_state { BANYAN_INSTANCE_BUSY = 0, BANYAN_INSTANCE_READY = 1
 /* All called with the big lock held; none may wait, none may call back into banyan_domains_*. */
 struct banyan_domains_host_ops {
     uint32_t size;
-    /* Seal: bind instance to domain and power-cycle it; 0 or negative. */
-    banyan_status (*instance_on)(void *opaque, uint32_t domain, uint32_t instance);
+    /* A domain has one to nine instances. Seal: bind it to vTPM window `window` of the domain, power-cycle it; 0 or negative. */
+    banyan_status (*instance_on)(void *opaque, uint32_t domain, uint32_t window, uint32_t instance);
     void (*instance_off)(void *opaque, uint32_t domain, uint32_t instance);    /* power off */
     void (*instance_unbind)(void *opaque, uint32_t domain, uint32_t instance, int erase); /* at delete */
     enum banyan_instance_state (*instance_state)(void *opaque, uint32_t instance);

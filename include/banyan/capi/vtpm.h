@@ -17,6 +17,7 @@ extern "C" {
  */
 #define BANYAN_VTPM_ABI_VERSION 1u
 #define BANYAN_VTPM_WINDOW_SIZE 0x5000u
+#define BANYAN_VTPM_FURTHER_SIZE 0xA0000u /* of the area with the further windows */
 
 struct banyan_vtpm;
 
@@ -112,8 +113,18 @@ banyan_status banyan_vtpm_mmio_read(struct banyan_vtpm *vtpm, const struct banya
 banyan_status banyan_vtpm_mmio_write(struct banyan_vtpm *vtpm, const struct banyan_cycle *cycle, uint64_t offset,
                                      unsigned width, uint64_t value);
 
+/* The area of further windows, the same for everyone; the tag says whose windows they are. offset is
+ * 0..BANYAN_VTPM_FURTHER_SIZE-1. Where the requester has no window: ones, counted. */
+banyan_status banyan_vtpm_further_read(struct banyan_vtpm *vtpm, const struct banyan_cycle *cycle, uint64_t offset,
+                                       unsigned width, uint64_t *value);
+banyan_status banyan_vtpm_further_write(struct banyan_vtpm *vtpm, const struct banyan_cycle *cycle, uint64_t offset,
+                                        unsigned width, uint64_t value);
+
 /* Which instance a domain's tag selects. Domain 0 is bound to instance 0 at creation. An instance has one domain. */
 banyan_status banyan_vtpm_bind(struct banyan_vtpm *vtpm, uint32_t domain, uint32_t instance);
+/* Behind window 0..8 of a domain from 1 on; its further windows lie side by side from the start of the area. */
+banyan_status banyan_vtpm_bind_window(struct banyan_vtpm *vtpm, uint32_t domain, uint32_t window, uint32_t instance);
+/* Every window of the domain. */
 banyan_status banyan_vtpm_unbind(struct banyan_vtpm *vtpm, uint32_t domain);
 
 /* A command line's words: interface "tis" or "crb", banks as in "sha256" or "sha1+sha256+sha384". NULL leaves the field
@@ -127,15 +138,10 @@ banyan_status banyan_vtpm_configure(struct banyan_vtpm *vtpm, uint32_t instance,
 /*
  * Further windows of domain 0, each with an instance of its own: several TPMs in one machine. address 0: the next free
  * place; else page aligned, between the bounds of docs/spec/vtpm.md, clear of the others. *window gets its number,
- * from 1. On failure *error, when not NULL, gets a sentence to be freed with free(). Any other domain's tag finds
- * nothing there.
+ * from 1. On failure *error, when not NULL, gets a sentence to be freed with free().
  */
 banyan_status banyan_vtpm_add_window(struct banyan_vtpm *vtpm, uint32_t instance, uint64_t address, uint32_t *window,
                                      char **error);
-banyan_status banyan_vtpm_window_read(struct banyan_vtpm *vtpm, const struct banyan_cycle *cycle, uint32_t window,
-                                      uint64_t offset, unsigned width, uint64_t *value);
-banyan_status banyan_vtpm_window_write(struct banyan_vtpm *vtpm, const struct banyan_cycle *cycle, uint32_t window,
-                                       uint64_t offset, unsigned width, uint64_t value);
 
 /* What firmware tables say of window `window` of domain 0. Negative: there is no such window. */
 struct banyan_vtpm_description {

@@ -30,9 +30,11 @@ inline constexpr u8 kExpect = 0x08;
 
 inline constexpr u32 kNoAnswer = 0xFFFF'FFFF;
 
+inline u64 window = dt::kVtpmBase; // which of the caller's TPMs all these functions speak to
+
 inline u64 at(u32 locality, u32 reg)
 {
-    return dt::kVtpmBase + locality * 0x1000 + reg;
+    return window + locality * 0x1000 + reg;
 }
 inline u8 access(u32 locality)
 {

@@ -19,9 +19,10 @@ struct world {
     struct banyan_report_facts facts;
 };
 
-static banyan_status instance_on(void *opaque, uint32_t domain, uint32_t instance)
+static banyan_status instance_on(void *opaque, uint32_t domain, uint32_t window, uint32_t instance)
 {
     (void)domain;
+    (void)window;
     (void)instance;
     ((struct world *)opaque)->on++;
     return 0;
@@ -162,8 +163,8 @@ static void write_descriptor(struct banyan_domains *domains)
 {
     const uint64_t d = 0x1000;
     control_write(domains, d + 0, 4, 0x56594E42);
-    control_write(domains, d + 4, 2, 1);
-    control_write(domains, d + 6, 2, 808);
+    control_write(domains, d + 4, 2, 2);
+    control_write(domains, d + 6, 2, 840);
     control_write(domains, d + 8, 1, 'a');
     control_write(domains, d + 40, 8, 2); /* core mask */
     control_write(domains, d + 48, 4, 1); /* boot core */

@@ -103,27 +103,27 @@ static void check_windows(struct banyan_vtpm *vtpm)
         CHECK(banyan_vtpm_instance_state(vtpm, i) == BANYAN_VTPM_READY);
     }
 
-    CHECK(banyan_vtpm_window_read(vtpm, &host, 1, 0xf00, 4, &value) == 0 && value == 0x00011014u);
-    CHECK(banyan_vtpm_window_read(vtpm, &domain, 1, 0xf00, 4, &value) == 0 && value == 0xffffffffu);
-    CHECK(banyan_vtpm_window_read(vtpm, &device, 1, 0xf00, 4, &value) == 0 && value == 0xffffffffu);
-    CHECK(banyan_vtpm_window_read(vtpm, &host, 2, 0xf00, 4, &value) == 0 && value == 0xffffffffu);
-    CHECK(banyan_vtpm_window_read(vtpm, &host, UINT32_MAX, 0xf00, 4, &value) == 0 && value == 0xffffffffu);
-    CHECK(banyan_vtpm_window_write(vtpm, &host, UINT32_MAX, 0, 1, 2) == 0);
-    CHECK(banyan_vtpm_window_write(vtpm, NULL, 1, 0, 1, 2) < 0);
+    CHECK(banyan_vtpm_further_read(vtpm, &host, 0xf00, 4, &value) == 0 && value == 0x00011014u);
+    CHECK(banyan_vtpm_further_read(vtpm, &domain, 0xf00, 4, &value) == 0 && value == 0xffffffffu);
+    CHECK(banyan_vtpm_further_read(vtpm, &device, 0xf00, 4, &value) == 0 && value == 0xffffffffu);
+    CHECK(banyan_vtpm_further_read(vtpm, &host, 0x5000 + 0xf00, 4, &value) == 0 && value == 0xffffffffu);
+    CHECK(banyan_vtpm_further_read(vtpm, &host, UINT64_MAX - 8, 4, &value) == 0 && value == 0xffffffffu);
+    CHECK(banyan_vtpm_further_write(vtpm, &host, UINT64_MAX - 8, 1, 2) == 0);
+    CHECK(banyan_vtpm_further_write(vtpm, NULL, 0, 1, 2) < 0);
 
-    CHECK(banyan_vtpm_window_write(vtpm, &host, 1, 0, 1, 2) == 0); /* requestUse: active there, not in the first */
-    CHECK(banyan_vtpm_window_read(vtpm, &host, 1, 0, 1, &value) == 0 && (value & 0x20) != 0);
-    CHECK(banyan_vtpm_window_read(vtpm, &host, 0, 0, 1, &value) == 0 && (value & 0x20) == 0);
+    CHECK(banyan_vtpm_further_write(vtpm, &host, 0, 1, 2) == 0); /* requestUse: active there, not in the first */
+    CHECK(banyan_vtpm_further_read(vtpm, &host, 0, 1, &value) == 0 && (value & 0x20) != 0);
+    CHECK(banyan_vtpm_mmio_read(vtpm, &host, 0, 1, &value) == 0 && (value & 0x20) == 0);
     CHECK(banyan_vtpm_bind(vtpm, 1, 1) < 0); /* no domain gets it */
-    CHECK(banyan_vtpm_window_write(vtpm, &host, 1, 0x18, 1, 0x40) == 0);
+    CHECK(banyan_vtpm_further_write(vtpm, &host, 0x18, 1, 0x40) == 0);
     for (unsigned i = 0; i < 12; ++i) {
         static const uint8_t get_random[12] = {0x80, 0x01, 0, 0, 0, 12, 0, 0, 1, 0x7b, 0, 8};
-        CHECK(banyan_vtpm_window_write(vtpm, &host, 1, 0x24, 1, get_random[i]) == 0);
+        CHECK(banyan_vtpm_further_write(vtpm, &host, 0x24, 1, get_random[i]) == 0);
     }
-    CHECK(banyan_vtpm_window_write(vtpm, &host, 1, 0x18, 1, 0x20) == 0);
+    CHECK(banyan_vtpm_further_write(vtpm, &host, 0x18, 1, 0x20) == 0);
     do {
         pause_a_little();
-        CHECK(banyan_vtpm_window_read(vtpm, &host, 1, 0x18, 1, &value) == 0);
+        CHECK(banyan_vtpm_further_read(vtpm, &host, 0x18, 1, &value) == 0);
     } while ((value & 0x10) == 0);
 }
 

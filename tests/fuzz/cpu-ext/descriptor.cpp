@@ -2,12 +2,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <set>
 #include <span>
 
 #include "cpu-ext/domain/descriptor_check.hpp"
 #include "require.hpp"
 
-// Any 808 bytes as a descriptor: whatever SEAL accepts keeps what a sealed domain promises, checked here page by page and
+// Any 840 bytes as a descriptor: whatever SEAL accepts keeps what a sealed domain promises, checked here page by page and
 // in other words than descriptor_check.cpp uses.
 
 using namespace banyan;
@@ -27,6 +28,13 @@ void check_accepted(const dt::Descriptor &d)
 {
     REQUIRE(d.core_mask != 0 && (d.core_mask & ~std::uint64_t{0x3E}) == 0);
     REQUIRE(d.vtpm_instance != 0 && d.range_count >= 1 && d.range_count <= 4 && d.window_count <= 4);
+    std::set<std::uint32_t> instances{0, d.vtpm_instance};
+    std::uint64_t vtpms_end = 0xFED6'0000; // of the further windows that the domain has
+    for (std::uint32_t i = 0; i < 8 && d.further_vtpms[i] != 0; ++i) {
+        REQUIRE(instances.insert(d.further_vtpms[i]).second);
+        vtpms_end += 0x5000;
+    }
+    REQUIRE(std::count(std::begin(d.further_vtpms), std::end(d.further_vtpms), 0U) + instances.size() == 10);
     REQUIRE(std::memchr(d.name, 0, sizeof(d.name)) != nullptr);
     bool entry_in_ram = false;
     for (std::uint32_t i = 0; i < d.range_count; ++i) {
@@ -39,6 +47,7 @@ void check_accepted(const dt::Descriptor &d)
             REQUIRE(r.gpa + at < std::uint64_t{1} << 46);
             const std::uint64_t gpa = r.gpa + at;
             REQUIRE(gpa / 0x1000 != 0xFEE00 && (gpa < 0xFED4'0000 || gpa > 0xFED5'0FFF));
+            REQUIRE(gpa < 0xFED6'0000 || gpa >= vtpms_end);
         }
         REQUIRE(page_is_ram(r.hpa + r.size - 1));
         for (std::uint32_t j = 0; j < i; ++j) {

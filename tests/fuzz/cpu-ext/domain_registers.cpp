@@ -42,7 +42,7 @@ struct FuzzHost : Host {
     bool yes = true;
     bool on[64] = {};
 
-    bool instance_on(std::uint32_t, std::uint32_t number) override
+    bool instance_on(std::uint32_t, std::uint32_t, std::uint32_t number) override
     {
         if (yes && number < 64) {
             REQUIRE(!on[number]); // no instance serves two domains
@@ -88,12 +88,13 @@ dt::Descriptor good(std::uint32_t n)
 {
     dt::Descriptor d{};
     d.magic = dt::kDescriptorMagic;
-    d.version = 1;
+    d.version = dt::kDescriptorVersion;
     d.size = sizeof(d);
     d.name[0] = 'v';
     d.core_mask = std::uint64_t{1} << n;
     d.boot_core = n;
     d.vtpm_instance = n;
+    d.further_vtpms[0] = n % 2 == 0 ? n + 16 : 0;
     d.msr_profile = d.port_profile = d.range_count = 1;
     d.entry.eip = 0x2'0000;
     d.ranges[0] = {0, 0x1000'0000 * std::uint64_t{n}, 0x800'0000};

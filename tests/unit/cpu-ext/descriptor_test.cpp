@@ -34,7 +34,7 @@ void set_name(dt::Descriptor &d, std::string_view name)
 const Breach kBreaches[] = {
     {Rule::kMagic, "magic", [](auto &d) { d.magic ^= 1; }},
     {Rule::kVersion, "version 0", [](auto &d) { d.version = 0; }},
-    {Rule::kVersion, "version 2", [](auto &d) { d.version = 2; }},
+    {Rule::kVersion, "version 1", [](auto &d) { d.version = 1; }},
     {Rule::kSize, "size", [](auto &d) { d.size = sizeof(d) + 8; }},
     {Rule::kName, "empty", [](auto &d) { set_name(d, ""); }},
     {Rule::kName, "without NUL", [](auto &d) { set_name(d, std::string(32, 'a')); }},
@@ -69,6 +69,10 @@ const Breach kBreaches[] = {
     {Rule::kBootCore, "another's", [](auto &d) { d.boot_core = 2; }},
     {Rule::kBootCore, "65", [](auto &d) { d.boot_core = 65; }},
     {Rule::kInstanceZero, "0", [](auto &d) { d.vtpm_instance = 0; }},
+    {Rule::kInstances, "the first one again", [](auto &d) { d.further_vtpms[0] = d.vtpm_instance; }},
+    {Rule::kInstances, "one twice", [](auto &d) { d.further_vtpms[0] = 21, d.further_vtpms[1] = 21; }},
+    {Rule::kInstances, "a gap", [](auto &d) { d.further_vtpms[0] = 21, d.further_vtpms[2] = 22; }},
+    {Rule::kInstances, "not from the front", [](auto &d) { d.further_vtpms[7] = 21; }},
     {Rule::kRangeAlign, "gpa", [](auto &d) { d.ranges[1].gpa += 0x800; }},
     {Rule::kRangeAlign, "hpa", [](auto &d) { d.ranges[1].hpa += 1; }},
     {Rule::kRangeAlign, "size", [](auto &d) { d.ranges[1].size += 8; }},
@@ -81,6 +85,11 @@ const Breach kBreaches[] = {
     {Rule::kRangeOrder, "twice", [](auto &d) { d.ranges[1].gpa = 0; }},
     {Rule::kRangeImplicit, "vTPM",
      [](auto &d) { d.ranges[1].gpa = dt::kVtpmBase + 0x4000, d.ranges[1].size = 0x1000; }},
+    {Rule::kRangeImplicit, "second further vTPM",
+     [](auto &d) {
+         d.further_vtpms[0] = 21, d.further_vtpms[1] = 22;
+         d.ranges[1].gpa = dt::kVtpmWindowsBase + 0x9000, d.ranges[1].size = 0x1000;
+     }},
     {Rule::kRangeImplicit, "own page", [](auto &d) { d.ranges[1].gpa = dt::kOwnPageBase, d.ranges[1].size = 0x1000; }},
     {Rule::kRangeImplicit, "LAPIC", [](auto &d) { d.ranges[1].gpa = dt::kLapicBase - 254 * kMib; }},
     {Rule::kRangeRam, "above RAM", [](auto &d) { d.ranges[1].hpa = 2048 * kMib - 254 * kMib; }},
@@ -246,6 +255,31 @@ TEST(Descriptor, TwoGoodOnesShareNothing)
     }
 }
 
+TEST(Descriptor, FurtherInstancesAreSharedWithNobody)
+{
+    dt::Descriptor mine = good_descriptor(1);
+    mine.further_vtpms[0] = 21;
+    mine.further_vtpms[1] = 22;
+    EXPECT_EQ(check_descriptor(mine, kMachine), Rule::kNone);
+    dt::Descriptor other = good_descriptor(2);
+    other.further_vtpms[0] = 23;
+    EXPECT_EQ(check_against(mine, other, kMachine), Rule::kNone);
+    other.further_vtpms[1] = 22;
+    EXPECT_EQ(check_against(mine, other, kMachine), Rule::kOtherInstance);
+    other = good_descriptor(2);
+    other.vtpm_instance = 21;
+    EXPECT_EQ(check_against(mine, other, kMachine), Rule::kOtherInstance);
+}
+
+TEST(Descriptor, RamMayLieWhereTheDomainHasNoFurtherWindow)
+{
+    dt::Descriptor d = good_descriptor(1);
+    d.further_vtpms[0] = 21;
+    d.ranges[1].gpa = dt::vtpm_window(2);
+    d.ranges[1].size = dt::kPageSize;
+    EXPECT_EQ(check_descriptor(d, kMachine), Rule::kNone);
+}
+
 TEST(Descriptor, EveryThingSharedWithAnotherDomainIsFound)
 {
     const dt::Descriptor mine = good_descriptor(1);
@@ -256,6 +290,7 @@ TEST(Descriptor, EveryThingSharedWithAnotherDomainIsFound)
     };
     check(Rule::kOtherCores, [&](auto &o) { o.core_mask |= mine.core_mask; });
     check(Rule::kOtherInstance, [&](auto &o) { o.vtpm_instance = mine.vtpm_instance; });
+    check(Rule::kOtherInstance, [&](auto &o) { o.further_vtpms[7] = mine.vtpm_instance; }); // a draft, gap and all
     check(Rule::kOtherRam, [&](auto &o) { o.ranges[0].hpa = mine.ranges[1].hpa + mine.ranges[1].size - 0x1000; });
     check(Rule::kOtherRam, [&](auto &o) { o.ranges[1] = {kMib, 0, 2048 * kMib}; }); // swallows it
     check(Rule::kOtherWindow,

@@ -46,6 +46,30 @@ TEST(DomainReach, ADomainReachesItsRangesAtTheirPhysicalPlaceAndItsWindows)
     }
 }
 
+TEST(DomainReach, AsManyFurtherVtpmWindowsAsTheDescriptorHasInstances)
+{
+    Bench b;
+    dt::Descriptor d = good_descriptor(1);
+    for (std::uint32_t count = 0; count <= dt::kMaxFurtherVtpms; ++count) {
+        b.command(1, Command::kCreate);
+        if (count > 0) {
+            d.further_vtpms[count - 1] = 20 + count;
+        }
+        b.write_descriptor(1, d);
+        ASSERT_EQ(b.command(1, Command::kSeal), dt::Status::kOk);
+        for (std::uint64_t window = 1; window <= 9; ++window) {
+            const std::uint64_t base = 0xFED6'0000 + (window - 1) * 0x5000;
+            const Reach expected = window <= count ? Reach::kMmio : Reach::kNone;
+            EXPECT_EQ(reach(b, 1, base), expected) << window << " of " << count;
+            EXPECT_EQ(reach(b, 1, base + 0x4FFF), expected) << window << " of " << count;
+        }
+        EXPECT_EQ(reach(b, 1, dt::kVtpmWindowsBase - 1), Reach::kNone);
+        EXPECT_EQ(reach(b, 2, dt::kVtpmWindowsBase), Reach::kNone);
+        b.command(1, Command::kStop);
+        ASSERT_EQ(b.command(1, Command::kDelete), dt::Status::kOk);
+    }
+}
+
 TEST(DomainReach, NothingElse)
 {
     Bench b;

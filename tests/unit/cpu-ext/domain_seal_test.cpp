@@ -161,6 +161,77 @@ TEST(DomainSeal, AnInstanceThatCannotBeBoundIsRefusedAtOnce)
     EXPECT_EQ(b.host.calls, (std::vector<std::string>{"on 1 1"})) << "it may be bound to another";
 }
 
+/// Domain 1 with instances 1, 21 and 22, as a draft.
+void build_with_three(Bench &b)
+{
+    dt::Descriptor d = good_descriptor(1);
+    d.further_vtpms[0] = 21;
+    d.further_vtpms[1] = 22;
+    b.command(1, Command::kCreate);
+    b.write_descriptor(1, d);
+}
+
+TEST(DomainSeal, WaitsForEveryInstance)
+{
+    Bench b;
+    build_with_three(b);
+    b.host.instances[21] = Instance::kBusy;
+    EXPECT_EQ(b.command(1, Command::kSeal), Status::kBusy);
+    EXPECT_EQ(b.host.calls, (std::vector<std::string>{"on 1 1", "on 1 21", "on 1 22"}));
+    EXPECT_EQ(b.host.behind, (std::map<std::uint32_t, std::uint32_t>{{0, 1}, {1, 21}, {2, 22}}));
+    EXPECT_EQ(b.status(1), Status::kBusy);
+    b.host.instances[21] = Instance::kReady;
+    EXPECT_EQ(b.status(1), Status::kOk);
+    EXPECT_EQ(b.state(1), State::kSealed);
+    EXPECT_EQ(b.table.instance(1), 1U) << "the one that a launch reaches";
+    EXPECT_NE(b.table.json(0).find(R"("instance":1,"further_instances":[21,22],)"), std::string::npos);
+
+    b.host.calls.clear();
+    b.command(1, Command::kStop);
+    EXPECT_EQ(b.host.count("off"), 3);
+    EXPECT_EQ(b.command(1, Command::kErase), Status::kOk);
+    for (const char *call : {"off 1 1", "off 1 21", "off 1 22", "erase 1 1", "erase 1 21", "erase 1 22"}) {
+        EXPECT_TRUE(b.host.called(call)) << call;
+    }
+}
+
+TEST(DomainSeal, OneInstanceThatFailsReleasesAll)
+{
+    Bench b;
+    build_with_three(b);
+    b.host.instances[1] = Instance::kBusy;
+    b.host.instances[22] = Instance::kFailed;
+    EXPECT_EQ(b.command(1, Command::kSeal), Status::kNoInstance);
+    EXPECT_EQ(b.state(1), State::kBuilding);
+    for (const char *call : {"off 1 1", "off 1 21", "off 1 22", "unbind 1 1", "unbind 1 21", "unbind 1 22"}) {
+        EXPECT_TRUE(b.host.called(call)) << call;
+    }
+}
+
+TEST(DomainSeal, AnInstanceThatCannotBeBoundReleasesThoseBeforeIt)
+{
+    Bench b;
+    build_with_three(b);
+    b.host.refused = 22;
+    EXPECT_EQ(b.command(1, Command::kSeal), Status::kNoInstance);
+    EXPECT_EQ(b.state(1), State::kBuilding);
+    EXPECT_EQ(b.host.calls, (std::vector<std::string>{"on 1 1", "on 1 21", "on 1 22", "off 1 21", "unbind 1 21",
+                                                      "off 1 1", "unbind 1 1"}));
+}
+
+TEST(DomainSeal, ADraftErasesNoneOfAnothersFurtherInstances)
+{
+    Bench b;
+    build_with_three(b);
+    ASSERT_EQ(b.command(1, Command::kSeal), Status::kOk);
+    dt::Descriptor d = good_descriptor(2);
+    d.further_vtpms[3] = 22;
+    b.command(2, Command::kCreate);
+    b.write_descriptor(2, d);
+    EXPECT_EQ(b.command(2, Command::kErase), Status::kNoInstance);
+    EXPECT_EQ(b.host.count("erase"), 0);
+}
+
 TEST(DomainSeal, TheDescriptorCannotBeWrittenAfterwards)
 {
     Bench b;

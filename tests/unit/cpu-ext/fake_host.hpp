@@ -61,7 +61,10 @@ class FakeHost : public Host {
 public:
     std::vector<std::string> calls; // what changed the world, in order
     bool instance_on_answer = true;
+    std::uint32_t refused = 0; // this one does not come on
     Instance instance = Instance::kReady;
+    std::map<std::uint32_t, Instance> instances;   // of single ones, where it differs
+    std::map<std::uint32_t, std::uint32_t> behind; // windows
     bool window_is_closed = false;
     bool sign_answer = true;
     Signature signature = Signature::kReady;
@@ -69,17 +72,22 @@ public:
     std::uint32_t statement_size = 6;
     ReportFacts facts{};
 
-    bool instance_on(std::uint32_t domain, std::uint32_t number) override
+    bool instance_on(std::uint32_t domain, std::uint32_t window, std::uint32_t number) override
     {
         note("on", domain, number);
-        return instance_on_answer;
+        behind[window] = number;
+        return instance_on_answer && number != refused;
     }
     void instance_off(std::uint32_t domain, std::uint32_t number) override { note("off", domain, number); }
     void instance_unbind(std::uint32_t domain, std::uint32_t number, bool erase) override
     {
         note(erase ? "erase" : "unbind", domain, number);
     }
-    Instance instance_state(std::uint32_t) override { return instance; }
+    Instance instance_state(std::uint32_t number) override
+    {
+        const auto one = instances.find(number);
+        return one != instances.end() ? one->second : instance;
+    }
     void stop_cores(std::uint32_t domain, std::uint64_t mask) override { note("stop", domain, mask); }
     void launch_cancel(std::uint32_t domain) override { note("cancel", domain); }
     void reach_changed(std::uint32_t domain) override { note("reach", domain); }

@@ -134,12 +134,33 @@ TEST(Acpi, Tpm2PointsToTheLog)
     EXPECT_EQ(at<std::uint64_t>(tpm2, 68), 0x17FF'0000u);
 }
 
+TEST(Acpi, FurtherTpmsAreInAnSsdtAndOtherwiseThereIsNone)
+{
+    AcpiInput input = kInput;
+    EXPECT_EQ(tables_of(make_acpi(input)).count("SSDT"), 0U);
+    for (unsigned tpms = 2; tpms <= dt::kVtpmWindows; ++tpms) {
+        input.tpms = tpms;
+        const Bytes area = make_acpi(input);
+        EXPECT_LE(area.size(), boot::kAcpiSize);
+        auto tables = tables_of(area);
+        ASSERT_EQ(tables.count("SSDT"), 1U);
+        for (const auto &[signature, table] : tables) {
+            EXPECT_EQ(sum(table), 0U) << signature;
+        }
+        const Bytes &ssdt = tables.at("SSDT");
+        const std::string text(ssdt.begin(), ssdt.end());
+        for (unsigned k = 1; k < dt::kVtpmWindows; ++k) {
+            EXPECT_EQ(text.find("TPM" + std::to_string(k)) != std::string::npos, k < tpms);
+        }
+    }
+}
+
 /// iasl -d is the oracle: it reads each table and names the fields in it.
 class Disassembled : public ::testing::Test {
 protected:
-    std::string disassemble(const std::string &signature, unsigned domain)
+    std::string disassemble(const std::string &signature, unsigned domain, unsigned tpms = 1)
     {
-        const auto tables = tables_of(make_acpi({domain, domain, 0x17FF'0000, 0x1'0000}));
+        const auto tables = tables_of(make_acpi({domain, domain, 0x17FF'0000, 0x1'0000, tpms}));
         const Bytes &table = tables.at(signature);
         folder_.put("table.aml", {reinterpret_cast<const char *>(table.data()), table.size()});
         const std::string prefix = (folder_.path() / "table").string();
@@ -177,6 +198,17 @@ TEST_F(Disassembled, DsdtHasTheVmsOwnBusWindowAndTpm)
     const std::string last = disassemble("DSDT", 15);
     EXPECT_NE(last.find("0xB1F00000"), std::string::npos) << "ECAM of bus 0x1F";
     EXPECT_NE(last.find("0xDC000000"), std::string::npos);
+}
+
+TEST_F(Disassembled, SsdtHasAWindowForEachFurtherTpm)
+{
+    const std::string text = disassemble("SSDT", 1, dt::kVtpmWindows);
+    for (const char *address : {"0xFED60000", "0xFED65000", "0xFED6A000", "0xFED6F000", "0xFED74000", "0xFED79000",
+                                "0xFED7E000", "0xFED83000"}) {
+        EXPECT_NE(text.find(address), std::string::npos) << address;
+    }
+    EXPECT_EQ(text.find("0xFED88000"), std::string::npos);
+    EXPECT_EQ(disassemble("SSDT", 1, 2).find("0xFED65000"), std::string::npos);
 }
 
 } // namespace

@@ -70,6 +70,7 @@ name = "a"
 kernel = "my/kernel"
 initrd = "my/initrd"
 on_reboot = "restart"
+tpms = 9
 )");
     EXPECT_EQ(machine.name, "m");
     EXPECT_EQ(machine.platform_private, build_.path() / "keys/private");
@@ -79,6 +80,7 @@ on_reboot = "restart"
     ASSERT_EQ(machine.vms.size(), 1u);
     EXPECT_EQ(machine.vms[0].kernel, build_.path() / "my/kernel");
     EXPECT_EQ(machine.vms[0].on_reboot, OnReboot::kRestart);
+    EXPECT_EQ(machine.vms[0].tpms, 9U);
 }
 
 TEST_F(MachineFile, SaysWhereItIsNotToml)
@@ -102,6 +104,12 @@ TEST_F(MachineFile, RefusesUnknownKeysWithTheirPlace)
               "machine.toml:2:1: unknown key \"vms\" in the file; known are schema, machine, vm");
     EXPECT_EQ(refusal("schema = 1\n[machine]\n  core = 1\n").substr(0, 43),
               "machine.toml:3:3: unknown key \"core\" in [ma");
+}
+
+TEST_F(MachineFile, AVmHasOneToNineTpms)
+{
+    EXPECT_EQ(refusal(vm_with("tpms = 0")), "machine.toml:5:8: tpms = 0 is outside 1 to 9");
+    EXPECT_EQ(refusal(vm_with("tpms = 10")), "machine.toml:5:8: tpms = 10 is outside 1 to 9");
 }
 
 TEST_F(MachineFile, RefusesWrongTypesWithTheirPlace)

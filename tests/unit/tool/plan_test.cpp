@@ -159,7 +159,7 @@ TEST_F(PlanOfTwo, DescriptorBytesDoNotChangeUnnoticed)
 {
     // A changed digest means that every reference value out there is void. It must be meant.
     const Bytes bytes = bytes_of(plan_.vms[0].descriptor);
-    ASSERT_EQ(bytes.size(), 808u);
+    ASSERT_EQ(bytes.size(), 840u);
     std::array<unsigned char, SHA384_DIGEST_LENGTH> digest{};
     SHA384(bytes.data(), bytes.size(), digest.data());
     std::string hex;
@@ -168,7 +168,36 @@ TEST_F(PlanOfTwo, DescriptorBytesDoNotChangeUnnoticed)
         hex += kDigits[byte >> 4];
         hex += kDigits[byte & 15];
     }
-    EXPECT_EQ(hex, "34874d4758bd5fb9a65e8fb91699b6fd311afb1c2e068673349320159b6c88b281ec5c6b136c2cb84e4837173136ae56");
+    EXPECT_EQ(hex, "e01b0d03980a971da3e61df68ea7698cc8987f9c5bd1868c8def5d7911b42c0a7dac2584c9d6fdaf46d09719901ef543");
+}
+
+TEST(Plan, FurtherTpmsAreInstancesThatNoOtherVmHas)
+{
+    const BuildFolder build;
+    const auto plan = make_plan(build.machine(R"(schema = 1
+[[vm]]
+name = "a"
+kernel = "debian:amd64"
+tpms = 3
+[[vm]]
+name = "b"
+kernel = "debian:amd64"
+[[vm]]
+name = "c"
+kernel = "debian:amd64"
+tpms = 9
+)"));
+    ASSERT_TRUE(plan) << plan.error().text;
+    const auto further = [&](std::size_t vm) {
+        return std::vector<std::uint32_t>(std::begin(plan->vms[vm].descriptor.further_vtpms),
+                                          std::end(plan->vms[vm].descriptor.further_vtpms));
+    };
+    EXPECT_EQ(further(0), (std::vector<std::uint32_t>{16, 17, 0, 0, 0, 0, 0, 0}));
+    EXPECT_EQ(further(1), std::vector<std::uint32_t>(8));
+    EXPECT_EQ(further(2), (std::vector<std::uint32_t>{32, 33, 34, 35, 36, 37, 38, 39}));
+    EXPECT_EQ(plan->instances, 40U);
+    EXPECT_EQ(plan->vms[1].acpi.size() < plan->vms[0].acpi.size(), true) << "an SSDT only where there are some";
+    EXPECT_EQ(layout::instance_of(15, 8), 135U);
 }
 
 TEST(Plan, FillsTheGapsBetweenExplicitBases)

@@ -57,18 +57,17 @@ struct banyan_cycle banyan_cycle_of(MemTxAttrs attrs)
 /* ---- what the library asks of the machine ---- */
 
 static banyan_status op_instance_on(void *opaque, uint32_t domain,
-                                    uint32_t instance)
+                                    uint32_t window, uint32_t instance)
 {
     banyan_status rc;
 
     if (!chip->vtpm) {
         return BANYAN_OK; /* the table reports that the instance failed */
     }
-    rc = banyan_vtpm_bind(chip->vtpm, domain, instance);
-    if (rc) {
-        return rc;
+    rc = banyan_vtpm_bind_window(chip->vtpm, domain, window, instance);
+    if (!rc) {
+        rc = banyan_vtpm_power_on(chip->vtpm, instance);
     }
-    rc = banyan_vtpm_power_on(chip->vtpm, instance);
     if (rc) {
         banyan_vtpm_unbind(chip->vtpm, domain);
     }

@@ -15,6 +15,7 @@
 
 /* The architecture's addresses: include/banyan/arch/domain_table.hpp. */
 #define BANYAN_VTPM_BASE 0xFED40000ULL
+#define BANYAN_VTPM_FURTHER_BASE 0xFED60000ULL
 #define BANYAN_OWN_BASE 0xFED50000ULL
 #define BANYAN_OWN_SIZE 0x1000ULL
 #define BANYAN_CONTROL_BASE 0xFED51000ULL
@@ -26,14 +27,6 @@
 #define BANYAN_SLB_SIZE 0x10000u
 /* Above whatever registers of the chip set can move: RCRB, ECAM, LAPIC. */
 #define BANYAN_PINNED 0x2000
-
-/* A window of the host's: memory region and number (0: the one that every
- * domain has). */
-typedef struct BanyanVtpmWindow {
-    MemoryRegion region;
-    struct banyan_vtpm *vtpm;
-    uint32_t number;
-} BanyanVtpmWindow;
 
 typedef struct BanyanChip {
     struct banyan_domains *domains;
@@ -63,9 +56,6 @@ uint64_t banyan_ram_offset(uint64_t hpa);
 X86CPU *banyan_core(uint32_t core);
 /* Drops what a core knows of domains, at machine reset. */
 void banyan_cpu_machine_reset(X86CPU *cpu);
-
-/* Puts window number of the chip's vTPM into the memory map. BQL. */
-void banyan_vtpm_map(BanyanVtpmWindow *window, Object *owner, uint32_t number);
 
 /* ---- the vTPM in snapshots and migration ---- */
 bool banyan_vtpm_state_init(BanyanChip *chip, uint32_t instances, bool has_key,

@@ -21,11 +21,26 @@
 #define TYPE_BANYAN_VTPM "banyan-vtpm"
 OBJECT_DECLARE_SIMPLE_TYPE(BanyanVtpmState, BANYAN_VTPM)
 
+/* A part of the memory map that is the vTPM's; who reaches what in it is told
+ * by the bus tag. */
+typedef struct BanyanVtpmArea {
+    MemoryRegion region;
+    struct banyan_vtpm *vtpm;
+    hwaddr base;
+    banyan_status (*read)(struct banyan_vtpm *vtpm,
+                          const struct banyan_cycle *cycle, uint64_t offset,
+                          unsigned width, uint64_t *value);
+    banyan_status (*write)(struct banyan_vtpm *vtpm,
+                           const struct banyan_cycle *cycle, uint64_t offset,
+                           unsigned width, uint64_t value);
+} BanyanVtpmArea;
+
 struct BanyanVtpmState {
     DeviceState parent_obj;
 
     BanyanChip *chip; /* NULL until realized */
-    BanyanVtpmWindow window;
+    BanyanVtpmArea window;  /* the one that everybody has */
+    BanyanVtpmArea further; /* where all others lie */
     char *engine;
     char *platform;
     char *snapshot_key;
@@ -92,7 +107,7 @@ static void held_to_here(const HeldLock *held)
 static MemTxResult vtpm_read(void *opaque, hwaddr addr, uint64_t *data,
                              unsigned size, MemTxAttrs attrs)
 {
-    BanyanVtpmWindow *w = opaque;
+    BanyanVtpmArea *area = opaque;
     HeldLock held;
     struct banyan_cycle cycle;
     bool unlocked;
@@ -105,7 +120,7 @@ static MemTxResult vtpm_read(void *opaque, hwaddr addr, uint64_t *data,
         held_to_here(&held);
         bql_unlock();
     }
-    rc = banyan_vtpm_window_read(w->vtpm, &cycle, w->number, addr, size, data);
+    rc = area->read(area->vtpm, &cycle, addr, size, data);
     if (unlocked) {
         bql_lock();
         held_from_here(&held);
@@ -113,7 +128,7 @@ static MemTxResult vtpm_read(void *opaque, hwaddr addr, uint64_t *data,
     if (rc) {
         *data = ~0ULL;
     }
-    trace_banyan_vtpm_read(w->number, cycle.requester, addr, size, *data, rc);
+    trace_banyan_vtpm_read(cycle.requester, area->base + addr, size, *data, rc);
     held_to_here(&held);
     return MEMTX_OK;
 }
@@ -121,7 +136,7 @@ static MemTxResult vtpm_read(void *opaque, hwaddr addr, uint64_t *data,
 static MemTxResult vtpm_write(void *opaque, hwaddr addr, uint64_t data,
                               unsigned size, MemTxAttrs attrs)
 {
-    BanyanVtpmWindow *w = opaque;
+    BanyanVtpmArea *area = opaque;
     HeldLock held;
     struct banyan_cycle cycle;
     banyan_status rc;
@@ -132,12 +147,12 @@ static MemTxResult vtpm_write(void *opaque, hwaddr addr, uint64_t data,
         held_to_here(&held);
         bql_unlock();
     }
-    rc = banyan_vtpm_window_write(w->vtpm, &cycle, w->number, addr, size, data);
+    rc = area->write(area->vtpm, &cycle, addr, size, data);
     if (cycle.from_core) {
         bql_lock();
         held_from_here(&held);
     }
-    trace_banyan_vtpm_write(w->number, cycle.requester, addr, size, data, rc);
+    trace_banyan_vtpm_write(cycle.requester, area->base + addr, size, data, rc);
     held_to_here(&held);
     return MEMTX_OK;
 }
@@ -150,21 +165,16 @@ static const MemoryRegionOps vtpm_ops = {
     .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
 };
 
-void banyan_vtpm_map(BanyanVtpmWindow *window, Object *owner, uint32_t number)
+static void vtpm_map(BanyanVtpmState *s, BanyanVtpmArea *area, const char *name,
+                     uint64_t size)
 {
-    struct banyan_vtpm_description d = { .size = sizeof(d) };
-    banyan_status rc;
-
-    window->vtpm = banyan_chip()->vtpm;
-    window->number = number;
-    rc = banyan_vtpm_describe(window->vtpm, number, &d);
-    assert(rc == BANYAN_OK);
-    memory_region_init_io(&window->region, owner, &vtpm_ops, window,
-                          "banyan-vtpm", d.length);
-    /* One window serves many cores at once; instances have their own locks. */
-    window->region.disable_reentrancy_guard = true;
-    memory_region_add_subregion_overlap(get_system_memory(), d.base,
-                                        &window->region, BANYAN_PINNED);
+    area->vtpm = s->chip->vtpm;
+    memory_region_init_io(&area->region, OBJECT(s), &vtpm_ops, area, name,
+                          size);
+    /* It serves many cores at once; instances have their own locks. */
+    area->region.disable_reentrancy_guard = true;
+    memory_region_add_subregion_overlap(get_system_memory(), area->base,
+                                        &area->region, BANYAN_PINNED);
 }
 
 static void vtpm_event(void *opaque, uint32_t instance, const char *kind,
@@ -272,7 +282,14 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
         return;
     }
     s->chip->acpi = s->acpi;
-    banyan_vtpm_map(&s->window, OBJECT(s), 0);
+    s->window.base = BANYAN_VTPM_BASE;
+    s->window.read = banyan_vtpm_mmio_read;
+    s->window.write = banyan_vtpm_mmio_write;
+    vtpm_map(s, &s->window, "banyan-vtpm", BANYAN_VTPM_WINDOW_SIZE);
+    s->further.base = BANYAN_VTPM_FURTHER_BASE;
+    s->further.read = banyan_vtpm_further_read;
+    s->further.write = banyan_vtpm_further_write;
+    vtpm_map(s, &s->further, "banyan-vtpm-further", BANYAN_VTPM_FURTHER_SIZE);
 }
 
 static void vtpm_unrealize(DeviceState *dev)
@@ -280,6 +297,7 @@ static void vtpm_unrealize(DeviceState *dev)
     BanyanVtpmState *s = BANYAN_VTPM(dev);
 
     memory_region_del_subregion(get_system_memory(), &s->window.region);
+    memory_region_del_subregion(get_system_memory(), &s->further.region);
     banyan_vtpm_destroy(s->chip->vtpm);
     s->chip->vtpm = NULL;
 }

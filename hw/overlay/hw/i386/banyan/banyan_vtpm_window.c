@@ -6,7 +6,6 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "exec/address-spaces.h"
 #include "hw/qdev-properties.h"
 #include "qom/object.h"
 #include "banyan_internal.h"
@@ -17,7 +16,6 @@ OBJECT_DECLARE_SIMPLE_TYPE(BanyanVtpmWindowState, BANYAN_VTPM_WINDOW)
 struct BanyanVtpmWindowState {
     DeviceState parent_obj;
 
-    BanyanVtpmWindow window;
     uint32_t instance;
     uint64_t addr;
 };
@@ -45,13 +43,6 @@ static void window_realize(DeviceState *dev, Error **errp)
         free(error);
         return;
     }
-    banyan_vtpm_map(&s->window, OBJECT(s), number);
-}
-
-static void window_unrealize(DeviceState *dev)
-{
-    memory_region_del_subregion(get_system_memory(),
-                                &BANYAN_VTPM_WINDOW(dev)->window.region);
 }
 
 static const Property window_properties[] = {
@@ -64,7 +55,6 @@ static void window_class_init(ObjectClass *klass, void *data)
     DeviceClass *dc = DEVICE_CLASS(klass);
 
     dc->realize = window_realize;
-    dc->unrealize = window_unrealize;
     dc->desc = "one more TPM of the machine: a window with an instance of its own";
     dc->hotpluggable = false;
     device_class_set_props(dc, window_properties);
