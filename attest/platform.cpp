@@ -3,7 +3,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <optional>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -156,6 +158,96 @@ Expected<Bytes> certify(const Manufacturer &ca, const Subject &subject, Role rol
     return certificate.der();
 }
 
+/// Where a platform's instances are made.
+struct Workshop {
+    const fs::path &in;  // private
+    const fs::path &out; // public
+    const Manufacturer &ca;
+    const std::string &platform_class;
+    const MachineId machine;
+    const StoreKeyBytes &store_key;
+    const ManufactureInstance &manufacture;
+
+    [[nodiscard]] fs::path names_of(unsigned i) const { return in / "instances" / (instance_number(i) + ".names"); }
+    [[nodiscard]] fs::path folder_of(unsigned i) const { return out / "instances" / instance_number(i); }
+
+    /// Its names last: where they are, the instance is whole.
+    [[nodiscard]] Expected<void> make(unsigned i) const
+    {
+        const auto certify_keys = [&](const InstanceKeys &keys) -> Expected<InstanceCertificates> {
+            const Subject ek{ek_common_name(i), platform_class, machine};
+            const Subject iak{iak_common_name(i), platform_class, machine};
+            InstanceCertificates certificates;
+            ATTEST_TRY(certificates.ek_rsa, certify(ca, ek, Role::kEk, keys.ek_rsa));
+            ATTEST_TRY(certificates.ek, certify(ca, ek, Role::kEk, keys.ek));
+            if (!keys.ek_p256.empty()) {
+                ATTEST_TRY(certificates.ek_p256, certify(ca, ek, Role::kEk, keys.ek_p256));
+            }
+            ATTEST_TRY(certificates.iak, certify(ca, iak, Role::kIak, keys.iak));
+            return certificates;
+        };
+        ATTEST_TRY(const ManufacturedInstance made, manufacture(in, i, store_key, certify_keys));
+        const fs::path folder = folder_of(i);
+        ATTEST_TRY(const Key iak, public_key_from_der(made.keys.iak));
+        ATTEST_TRY(const std::string ak_pem, public_key_to_pem(iak.get()));
+        ATTEST_CHECK(make_folder(folder, 0755));
+        ATTEST_CHECK(write_new_file(folder / "ek.crt", made.certificates.ek, kPublicFile));
+        ATTEST_CHECK(write_new_file(folder / "ek-rsa.crt", made.certificates.ek_rsa, kPublicFile));
+        if (!made.certificates.ek_p256.empty()) {
+            ATTEST_CHECK(write_new_file(folder / "ek-p256.crt", made.certificates.ek_p256, kPublicFile));
+        }
+        ATTEST_CHECK(write_new_file(folder / "iak.crt", made.certificates.iak, kPublicFile));
+        ATTEST_CHECK(write_new_file(folder / "ak.pem", view_of(ak_pem), kPublicFile));
+        return write_new_file(names_of(i), view_of(made.names_json), kPrivateFile);
+    }
+
+    /// What an interrupted make() left.
+    [[nodiscard]] Expected<void> clear(unsigned i) const
+    {
+        std::error_code error;
+        fs::remove(in / "instances" / (instance_number(i) + ".nvstore"), error);
+        if (!error) {
+            fs::remove_all(folder_of(i), error);
+        }
+        if (error) {
+            return cannot("clear away what is left of instance", instance_number(i), error.message());
+        }
+        return {};
+    }
+};
+
+/// The folder's lock against a machine that runs on it, held while this lives.
+class PlatformLock {
+public:
+    static Expected<PlatformLock> take(const fs::path &private_folder)
+    {
+        const fs::path file = private_folder / "store.key";
+        const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+        if (fd < 0) {
+            return cannot("open", file, std::strerror(errno));
+        }
+        if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+            ::close(fd);
+            return problem(private_folder.string() + " is in use by a machine that runs; wait for its end");
+        }
+        return PlatformLock(fd);
+    }
+    ~PlatformLock()
+    {
+        if (fd_ >= 0) {
+            ::close(fd_);
+        }
+    }
+    PlatformLock(PlatformLock &&other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    PlatformLock(const PlatformLock &) = delete;
+    PlatformLock &operator=(const PlatformLock &) = delete;
+    PlatformLock &operator=(PlatformLock &&) = delete;
+
+private:
+    explicit PlatformLock(int fd) : fd_(fd) {}
+    int fd_;
+};
+
 } // namespace
 
 std::string instance_number(unsigned instance)
@@ -214,33 +306,9 @@ Expected<void> new_platform(const PlatformOptions &wanted, const ManufactureInst
     ATTEST_CHECK(write_new_file(out / "chain.pem", view_of(ca.intermediate.pem() + platform.pem()), kPublicFile));
     ATTEST_CHECK(write_new_file(out / "platform.crt", view_of(platform.pem()), kPublicFile));
 
+    const Workshop shop{in, out, ca, cls, platform.machine_id(), store_key, manufacture};
     for (unsigned i = 0; i < options.instances; ++i) {
-        const auto certify_keys = [&](const InstanceKeys &keys) -> Expected<InstanceCertificates> {
-            const Subject ek{ek_common_name(i), cls, platform.machine_id()};
-            const Subject iak{iak_common_name(i), cls, platform.machine_id()};
-            InstanceCertificates certificates;
-            ATTEST_TRY(certificates.ek_rsa, certify(ca, ek, Role::kEk, keys.ek_rsa));
-            ATTEST_TRY(certificates.ek, certify(ca, ek, Role::kEk, keys.ek));
-            if (!keys.ek_p256.empty()) {
-                ATTEST_TRY(certificates.ek_p256, certify(ca, ek, Role::kEk, keys.ek_p256));
-            }
-            ATTEST_TRY(certificates.iak, certify(ca, iak, Role::kIak, keys.iak));
-            return certificates;
-        };
-        ATTEST_TRY(const ManufacturedInstance made, manufacture(in, i, store_key, certify_keys));
-        const fs::path folder = out / "instances" / instance_number(i);
-        ATTEST_TRY(const Key iak, public_key_from_der(made.keys.iak));
-        ATTEST_TRY(const std::string ak_pem, public_key_to_pem(iak.get()));
-        ATTEST_CHECK(
-            write_new_file(in / "instances" / (instance_number(i) + ".names"), view_of(made.names_json), kPrivateFile));
-        ATTEST_CHECK(make_folder(folder, 0755));
-        ATTEST_CHECK(write_new_file(folder / "ek.crt", made.certificates.ek, kPublicFile));
-        ATTEST_CHECK(write_new_file(folder / "ek-rsa.crt", made.certificates.ek_rsa, kPublicFile));
-        if (!made.certificates.ek_p256.empty()) {
-            ATTEST_CHECK(write_new_file(folder / "ek-p256.crt", made.certificates.ek_p256, kPublicFile));
-        }
-        ATTEST_CHECK(write_new_file(folder / "iak.crt", made.certificates.iak, kPublicFile));
-        ATTEST_CHECK(write_new_file(folder / "ak.pem", view_of(ak_pem), kPublicFile));
+        ATTEST_CHECK(shop.make(i));
     }
     OPENSSL_cleanse(store_key.data(), store_key.size());
     // The private folder last: where it is, the platform is whole.
@@ -251,6 +319,50 @@ Expected<void> new_platform(const PlatformOptions &wanted, const ManufactureInst
         return moved;
     }
     return {};
+}
+
+Expected<unsigned> add_instances(const fs::path &private_folder, const fs::path &public_folder, unsigned instances,
+                                 const ManufactureInstance &manufacture)
+{
+    const fs::path in = plain(private_folder);
+    const fs::path out = plain(public_folder);
+    if (instances > kInstancesMax) {
+        return problem("a platform has at most " + std::to_string(kInstancesMax) + " instances, not " +
+                       std::to_string(instances));
+    }
+    ATTEST_TRY(const PlatformLock lock, PlatformLock::take(in));
+    ATTEST_TRY(const PlatformFacts facts, read_public_platform(out));
+    ATTEST_TRY(const Bytes pem, read_file(in / "platform.crt", kFileMax));
+    ATTEST_TRY(const Certificate platform, only_certificate(pem));
+    if (platform.machine_id() != facts.machine) {
+        return problem(in.string() + " and " + out.string() + " are not of one platform");
+    }
+    ATTEST_TRY(const Manufacturer ca, read_manufacturer(in / "ca"));
+    ATTEST_TRY(Bytes key, read_file(in / "store.key", kFileMax));
+    StoreKeyBytes store_key{};
+    if (key.size() != store_key.size()) {
+        return problem((in / "store.key").string() + " does not hold " + std::to_string(store_key.size()) + " bytes");
+    }
+    std::copy(key.begin(), key.end(), store_key.begin());
+    OPENSSL_cleanse(key.data(), key.size());
+
+    const Workshop shop{in, out, ca, facts.platform_class, facts.machine, store_key, manufacture};
+    unsigned added = 0;
+    std::error_code error;
+    for (unsigned i = 0; i < instances; ++i) {
+        if (fs::exists(shop.names_of(i), error)) {
+            if (!fs::exists(shop.folder_of(i), error)) {
+                return problem(shop.folder_of(i).string() + " is lost: instance " + std::to_string(i) +
+                               " is in use, and nothing is made in its place");
+            }
+            continue;
+        }
+        ATTEST_CHECK(shop.clear(i));
+        ATTEST_CHECK(shop.make(i));
+        ++added;
+    }
+    OPENSSL_cleanse(store_key.data(), store_key.size());
+    return added;
 }
 
 Expected<Manufacturer> hold_manufacturer(const fs::path &ca, std::string_view platform_class)

@@ -55,6 +55,12 @@ inline constexpr unsigned kInstancesMax = 1024;
 /// Both folders whole, or neither. Exceptions to "whole": a power failure between two renames.
 Expected<void> new_platform(const PlatformOptions &wanted, const ManufactureInstance &manufacture);
 
+/// Makes those below `instances` that the platform does not have yet; how many. One at a time, each whole or, after an
+/// interruption, made anew by the next call. Refused while a machine runs on the folder.
+Expected<unsigned> add_instances(const std::filesystem::path &private_folder,
+                                 const std::filesystem::path &public_folder, unsigned instances,
+                                 const ManufactureInstance &manufacture);
+
 /// A ca folder, for PlatformOptions::manufacturer: made, whole or not at all, if it is not there yet.
 Expected<Manufacturer> hold_manufacturer(const std::filesystem::path &ca, std::string_view platform_class);
 

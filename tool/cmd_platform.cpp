@@ -176,6 +176,15 @@ Expected<attest::ManufacturedInstance> manufacture_beside(const fs::path &privat
     return made;
 }
 
+void set_public_folder(attest::PlatformOptions &options)
+{
+    if (options.public_folder.empty()) {
+        fs::path place = options.private_folder.lexically_normal();
+        place = place.has_filename() ? place : place.parent_path();
+        options.public_folder = place.string() + "-public";
+    }
+}
+
 } // namespace
 
 Expected<attest::ManufacturedInstance> manufacture_instance(const fs::path &private_folder, unsigned instance,
@@ -194,7 +203,7 @@ Expected<attest::ManufacturedInstance> manufacture_instance_with_p256(const fs::
 
 void add_platform(CLI::App &app, Exit &exit)
 {
-    CLI::App *platform = app.add_subcommand("platform", "make or show a machine's keys and certificates");
+    CLI::App *platform = app.add_subcommand("platform", "make, extend or show a machine's keys and certificates");
     platform->require_subcommand(1);
 
     auto options = std::make_shared<attest::PlatformOptions>();
@@ -210,11 +219,7 @@ void add_platform(CLI::App &app, Exit &exit)
     make->add_option("--ca", options->manufacturer, "ca folder that certifies it (banyan vtpm ca; default: a new one)")
         ->type_name("DIR3");
     make->callback([options, p256, &exit] {
-        if (options->public_folder.empty()) {
-            fs::path place = options->private_folder.lexically_normal();
-            place = place.has_filename() ? place : place.parent_path();
-            options->public_folder = place.string() + "-public";
-        }
+        set_public_folder(*options);
         if (const auto made =
                 attest::new_platform(*options, *p256 ? manufacture_instance_with_p256 : manufacture_instance);
             !made) {
@@ -225,6 +230,28 @@ void add_platform(CLI::App &app, Exit &exit)
         fmt::print("private: {} (keys; never give it away)\npublic:  {} (hand out {})\n",
                    options->private_folder.string(), options->public_folder.string(),
                    (options->public_folder / "manufacturer.pem").string());
+    });
+
+    auto grown = std::make_shared<attest::PlatformOptions>();
+    auto grown_p256 = std::make_shared<bool>(false);
+    CLI::App *add = platform->add_subcommand("add", "give a platform more vTPM instances");
+    add->add_option("DIR", grown->private_folder, "private folder")->required();
+    add->add_option("--public", grown->public_folder, "its public folder (default: DIR-public)")->type_name("DIR2");
+    add->add_option("--instances", grown->instances, "how many it shall have then")
+        ->type_name("N")
+        ->required()
+        ->check(CLI::Range(1u, attest::kInstancesMax));
+    add->add_flag("--ek-p256", *grown_p256, "with an ECC P-256 endorsement key in each new one");
+    add->callback([grown, grown_p256, &exit] {
+        set_public_folder(*grown);
+        const auto added = attest::add_instances(grown->private_folder, grown->public_folder, grown->instances,
+                                                 *grown_p256 ? manufacture_instance_with_p256 : manufacture_instance);
+        if (!added) {
+            fmt::print(stderr, "banyan: {}\n", added.error());
+            exit = Exit::kEnvironment;
+            return;
+        }
+        fmt::print("{} instance{} made\n", *added, *added == 1 ? "" : "s");
     });
 
     auto folder = std::make_shared<fs::path>();

@@ -82,14 +82,15 @@ Outcome<Fd> hold_platform(const Machine &machine, unsigned instances)
     if (!facts) {
         return environment(facts.error());
     }
-    if (facts->instances < instances) {
-        return environment(
-            fmt::format("the platform in {} has {} vTPM instances, but {} are needed, one of them the "
-                        "hypervisor's; make another with banyan platform new DIR --instances {} and name it "
-                        "in the machine file (platform = \"DIR\")",
-                        folder.string(), facts->instances, instances, instances));
+    auto held = lock_folder(machine.platform_private, LOCK_EX | LOCK_NB);
+    if (held && facts->instances < instances) {
+        const auto added =
+            attest::add_instances(machine.platform_private, machine.platform_public, instances, manufacture_instance);
+        if (!added) {
+            return environment(added.error());
+        }
     }
-    return lock_folder(machine.platform_private, LOCK_EX | LOCK_NB);
+    return held;
 }
 
 } // namespace banyan::tool
