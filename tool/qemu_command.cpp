@@ -53,7 +53,7 @@ std::vector<std::string> qemu_command(const Plan &plan, const QemuOptions &optio
     }
     add("-name", "banyan", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot");
     add("-M", fmt::format("q35,smm=off,max-ram-below-4g={}M", layout::kHostRam >> 20));
-    add("-accel", "tcg", "-cpu", "EPYC,-hypervisor,+invtsc,+svm,+skinit");
+    add("-accel", "tcg", "-cpu", "EPYC,-hypervisor,+invtsc,+svm,+skinit,+tsc-deadline");
     add("-smp", fmt::format("{}", machine.cores));
     add("-m", fmt::format("{}M", plan.memory >> 20));
 

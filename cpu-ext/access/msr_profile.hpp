@@ -55,6 +55,7 @@ inline constexpr std::array kMsrProfileLinux{
     MsrFact{0x0000'0277, 0x0000'0277, kPass, 0, kAllBits, "PAT", "page attributes"},
     MsrFact{0x0000'02FF, 0x0000'02FF, kPass, 0, kAllBits, "MTRRdefType", "bookkeeping of one core"},
     MsrFact{0x0000'0400, 0x0000'047F, kConstant, 0, 0, "MCi_CTL, _STATUS, _ADDR, _MISC", "no machine check banks"},
+    MsrFact{0x0000'06E0, 0x0000'06E0, kPass, 0, kAllBits, "TSC_DEADLINE", "the core's own timer"},
     MsrFact{0x0000'0DA0, 0x0000'0DA0, kConstant, 0, 0, "XSS", "no supervisor state components"},
     MsrFact{0xC000'0080, 0xC000'0080, kPass, 0, kAllBits, "EFER",
             "long mode, NX, SYSCALL; SVME is a shadow bit, the processor's rules hold"},

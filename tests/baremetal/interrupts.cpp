@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include "tests/baremetal/lib/deadline_rules.hpp"
 #include "tests/baremetal/lib/domain.hpp"
 #include "tests/baremetal/lib/init_rules.hpp"
 
@@ -207,6 +208,12 @@ BANYAN_SELFTEST(the_local_timer_works_in_a_domain)
         cli();
         BANYAN_EXPECT_EQ(this_core().interrupts[kVector], 1);
     });
+}
+
+// The same in TSC-deadline mode.
+BANYAN_SELFTEST(the_local_timer_keeps_a_deadline_in_a_domain)
+{
+    send_from_domain_1([](u64) { expect_deadline_rules(); });
 }
 
 // Timer and LINT entries with SMI, NMI, INIT and ExtINT as delivery mode. Passes if nothing leaves, and the domain goes on.

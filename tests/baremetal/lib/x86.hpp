@@ -18,6 +18,7 @@ namespace msr {
 inline constexpr u32 kTsc = 0x10;
 inline constexpr u32 kApicBase = 0x1B;
 inline constexpr u32 kPat = 0x277;
+inline constexpr u32 kTscDeadline = 0x6E0;
 inline constexpr u32 kMtrrPhysBase0 = 0x200;
 inline constexpr u32 kEfer = 0xC000'0080;
 inline constexpr u32 kFsBase = 0xC000'0100;

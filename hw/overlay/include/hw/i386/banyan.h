@@ -58,6 +58,16 @@ void banyan_cpu_sipi(CPUX86State *env);
 void banyan_acpi_tables(GArray *offsets, GArray *tables, BIOSLinker *linker,
                         const char *oem_id, const char *oem_table_id);
 
+/* TSC-deadline mode of the local APIC's timer. BQL, but for the last two. */
+struct APICCommonState;
+bool banyan_deadline_mode(const struct APICCommonState *s);
+void banyan_deadline_update(struct APICCommonState *s);
+/* The timer has fired: whether that was the deadline. It is armed again if not. */
+bool banyan_deadline_come(struct APICCommonState *s);
+/* The MSR. */
+uint64_t banyan_deadline(CPUX86State *env);
+void banyan_set_deadline(CPUX86State *env, uint64_t deadline);
+
 /* An interrupt from domain (0: the host) was refused somewhere. */
 void banyan_deny_interrupt(unsigned domain);
 
