@@ -116,29 +116,30 @@ class StockQemu(unittest.TestCase):
         server = self.serve(instances=2)
         devices = {0: ("tpm-tis", "tpm_tis", 4096), 1: ("tpm-crb", "tpm_crb", 4096 - 0x80)}
         probes = {i: self.machine(server, devices[i][0], i) for i in devices}
-        for i, (device, driver, buffer) in devices.items():
-            with self.subTest(device):
-                probe = probes[i]
-                probe.wait_ready()
-                self.assertEqual(probe.ask("list"), f"1 fed40000,{driver}")
-                self.assertEqual(self.command_size(server, i), buffer)
-                separator = probe.ask("read", 0, 7)
-                self.assertNotIn(separator, (ZERO, ONES))  # SeaBIOS has measured
-                self.assertEqual(probe.ask("read", 0, 17), ONES)
-                self.assertEqual(probe.ask("read", 0, 16), ZERO)
-                self.assertEqual(probe.ask("extend", 0, 16, DIGEST), "0")
-                self.assertEqual(probe.ask("read", 0, 16), EXTENDED)
-                random = [probe.ask("random", 0, 32) for _ in range(2)]
-                self.assertEqual([len(one) for one in random], [64, 64])
-                self.assertNotEqual(*random)
-                probe.ask_qemu("system_reset")
-                probe.wait_ready()
-                self.assertEqual(probe.ask("read", 0, 16), ZERO)
-                self.assertEqual(probe.ask("read", 0, 7), separator)
-                self.assertEqual(probe.ask("extend", 0, 16, DIGEST), "0")
-                self.assertEqual(self.established(server, i), 0)
-                self.assertEqual(probe.power_off(), 0)
-                self.assertIsNone(self.established(server, i))
+        separators = {}
+        for i, (_, driver, buffer) in devices.items():
+            probe = probes[i]
+            probe.wait_ready()
+            self.assertEqual(probe.ask("list"), f"1 fed40000,{driver}")
+            self.assertEqual(self.command_size(server, i), buffer)
+            separators[i] = probe.ask("read", 0, 7)
+            self.assertNotIn(separators[i], (ZERO, ONES))  # SeaBIOS has measured
+            self.assertEqual(probe.ask("read", 0, 17), ONES)
+            self.assertEqual(probe.ask("read", 0, 16), ZERO)
+            self.assertEqual(probe.ask("extend", 0, 16, DIGEST), "0")
+            self.assertEqual(probe.ask("read", 0, 16), EXTENDED)
+            random = [probe.ask("random", 0, 32) for _ in range(2)]
+            self.assertEqual([len(one) for one in random], [64, 64])
+            self.assertNotEqual(*random)
+            probe.ask_qemu("system_reset")
+        for i, probe in probes.items():
+            probe.wait_ready()
+            self.assertEqual(probe.ask("read", 0, 16), ZERO)
+            self.assertEqual(probe.ask("read", 0, 7), separators[i])
+            self.assertEqual(probe.ask("extend", 0, 16, DIGEST), "0")
+            self.assertEqual(self.established(server, i), 0)
+            self.assertEqual(probe.power_off(), 0)
+            self.assertIsNone(self.established(server, i))
         probe = self.machine(server, "tpm-tis", 1)
         probe.wait_ready()
         self.assertEqual(probe.ask("list"), "1 fed40000,tpm_tis")
@@ -168,9 +169,6 @@ class StockQemu(unittest.TestCase):
             self.assertEqual(probe.ask("read", 0, 16), EXTENDED)
             random.append(probe.ask("random", 0, 32))
         self.assertNotEqual(*random)
-        probe.ask_qemu("system_reset")
-        probe.wait_ready()
-        self.assertEqual(probe.ask("read", 0, 16), ZERO)
 
     def test_a_migration_takes_the_tpm_to_another_instance(self):
         server = self.serve("--allow-state-export", instances=2)
