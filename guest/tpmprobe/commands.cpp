@@ -143,6 +143,12 @@ std::span<const std::uint8_t> digest_of(std::span<const std::uint8_t> response)
     return response.subspan(kAt);
 }
 
+std::span<const std::uint8_t> random_of(std::span<const std::uint8_t> response)
+{
+    constexpr std::size_t kAt = kHeaderSize + 2; // header, size
+    return result_of(response) != 0 || response.size() < kAt ? std::span<const std::uint8_t>{} : response.subspan(kAt);
+}
+
 std::uint32_t handle_of(std::span<const std::uint8_t> response)
 {
     return result_of(response) != 0 || response.size() < kHeaderSize + 4 ? 0 : word_at(response, kHeaderSize);

@@ -22,6 +22,8 @@ inline constexpr std::size_t kSha256Size = 32;
 [[nodiscard]] std::uint32_t result_of(std::span<const std::uint8_t> response);
 /// The digest in a response to pcr_read(); empty if there is none.
 [[nodiscard]] std::span<const std::uint8_t> digest_of(std::span<const std::uint8_t> response);
+/// What a response to get_random() holds; empty if there is none.
+[[nodiscard]] std::span<const std::uint8_t> random_of(std::span<const std::uint8_t> response);
 /// The handle in a response to create_primary_rsa(); 0 if there is none.
 [[nodiscard]] std::uint32_t handle_of(std::span<const std::uint8_t> response);
 

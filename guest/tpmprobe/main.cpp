@@ -4,6 +4,7 @@
 //   list                        N, and for each /dev/tpmN the address of its registers and its driver's name
 //   extend N PCR HEX            PCR_Extend of a SHA-256 digest through /dev/tpmN; TPM_RC
 //   read N PCR                  the SHA-256 PCR in hex
+//   random N COUNT              GetRandom, what came in hex
 //   log N                       the firmware's event log of /dev/tpmN in hex, or a dash
 //   time N COUNT CORE           COUNT PCR_Extends (PCR 16) on a core: nanoseconds each, in order
 //   timer COUNT CORE            COUNT sleeps of a millisecond on a core: nanoseconds late each, in order
@@ -46,6 +47,7 @@ using Words = std::vector<std::string>;
 
 constexpr std::size_t kCountMax = 1'000'000;
 constexpr std::uint32_t kBenchPcr = 16;
+constexpr std::size_t kRandomMax = 64; // TPM2B_DIGEST of SHA-512
 
 std::string error(const std::string &what)
 {
@@ -193,6 +195,21 @@ std::string read_pcr(const Words &words)
     }
     const std::string text = hex(digest_of(tpm.command(pcr_read(static_cast<std::uint32_t>(pcr)))));
     return text.empty() ? "error no digest" : text;
+}
+
+std::string random_bytes(const Words &words)
+{
+    std::size_t n = 0;
+    std::size_t count = 0;
+    if (words.size() != 3 || !number(words[1], 65535, n) || !number(words[2], kRandomMax, count)) {
+        return "error usage";
+    }
+    Tpm tpm(device(n));
+    if (!tpm.open()) {
+        return error(device(n));
+    }
+    const std::string text = hex(random_of(tpm.command(get_random(static_cast<std::uint16_t>(count)))));
+    return text.empty() ? "error no bytes" : text;
 }
 
 std::string firmware_log(const Words &words)
@@ -347,6 +364,9 @@ std::string answer(const Words &words, Flood &flood)
     }
     if (verb == "read") {
         return read_pcr(words);
+    }
+    if (verb == "random") {
+        return random_bytes(words);
     }
     if (verb == "log") {
         return firmware_log(words);

@@ -21,7 +21,7 @@ class Probe:
     def __init__(self, qemu, build, devices, cores=2, options=(), before=(), limit_s=120):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="banyan-probe-"))
         self.limit_s = limit_s
-        folders = (build / "qemu/firmware-dirs").read_text().split()
+        folders = firmware_folders(build)
         command = [*before, qemu, *[word for folder in folders for word in ("-L", folder)],
                    "-M", "q35", "-accel", "tcg", "-cpu", "EPYC,-hypervisor", "-smp", str(cores), "-m", "512M",
                    "-nodefaults", "-no-user-config", "-display", "none",
@@ -112,6 +112,11 @@ class Probe:
 
     def __exit__(self, *_):
         self.close()
+
+
+def firmware_folders(build):
+    listed = build / "qemu/firmware-dirs"  # a build of QEMU leaves it
+    return listed.read_text().split() if listed.exists() else ["/usr/share/seabios", "/usr/share/qemu"]
 
 
 def vtpm_devices(build, instances, first="", window=""):

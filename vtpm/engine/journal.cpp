@@ -4,11 +4,14 @@
 #include <algorithm>
 #include <atomic>
 
+#include "vtpm/chip/tpm_header.hpp"
+
 namespace banyan::vtpm {
 namespace {
 
 constexpr std::size_t kHead = 3;
 constexpr std::uint32_t kEntriesMax = 64; // bounds the time to come back
+constexpr std::uint8_t kLocalityMax = 4;
 
 std::uint32_t count_of(const Journal &journal)
 {
@@ -59,13 +62,21 @@ bool replay(const Journal &journal, std::uint64_t checkpoint,
     if (journal.checkpoint != checkpoint) {
         return true;
     }
-    std::size_t at = 0;
-    for (std::uint32_t left = count_of(journal); left > 0; --left) {
+    std::uint32_t left = count_of(journal);
+    if (left > kEntriesMax) {
+        return false;
+    }
+    for (std::size_t at = 0; left > 0; --left) {
         if (Journal::kRoom - at < kHead) {
             return false;
         }
+        const std::uint8_t locality = journal.entries[at];
         const std::size_t size = std::size_t{journal.entries[at + 1]} << 8 | journal.entries[at + 2];
-        if (Journal::kRoom - at - kHead < size || !one(journal.entries[at], {journal.entries + at + kHead, size})) {
+        if (locality > kLocalityMax || Journal::kRoom - at - kHead < size) {
+            return false;
+        }
+        const std::span command(journal.entries + at + kHead, size);
+        if (!command_header_ok(command) || !one(locality, command)) {
             return false;
         }
         at += kHead + size;

@@ -37,7 +37,8 @@ private:
     std::size_t used_ = 0;
 };
 
-/// The entries beside this checkpoint, in order, until `one` says no. False if it did, or if they are not whole.
+/// The entries beside this checkpoint, in order, until `one` says no. False if it did, or at what no worker notes down:
+/// too many, one that is not whole, one that is no command.
 [[nodiscard]] bool replay(const Journal &journal, std::uint64_t checkpoint,
                           const std::function<bool(std::uint8_t, std::span<const std::uint8_t>)> &one);
 

@@ -173,6 +173,9 @@ bool ControlMachine::power(Client client, const Request &request)
     case Verb::kStop:
     case Verb::kShutdown:
         event(ServeEvent::kStop);
+        if (request.verb == Verb::kShutdown) {
+            be_as_new();
+        }
         answer(client, R::kSuccess);
         return true;
     default:
@@ -255,6 +258,15 @@ void ControlMachine::event(ServeEvent what)
         answer_initializer(R::kFail);
         break;
     }
+}
+
+/// What a client set up is not for the next one: swtpm would have ended here.
+void ControlMachine::be_as_new()
+{
+    locality_ = 0;
+    buffer_size_ = kTpmBufferSize;
+    permanent_ = {};
+    volatile_ = {};
 }
 
 /// _TPM_Init: from the durable state, from blobs that were put in, or on from where the last life was stored.

@@ -79,6 +79,7 @@ private:
     void answer_not_done(Client client, const Request &request, swtpm::Result why);
     [[nodiscard]] bool power(Client client, const Request &request);
     void event(ServeEvent what);
+    void be_as_new();
     void start();
     void start_link(bool restore);
     void fail_job();

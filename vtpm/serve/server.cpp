@@ -19,6 +19,7 @@ namespace banyan::vtpm {
 namespace {
 
 constexpr unsigned kConnectionsMax = 64; // of an instance
+constexpr std::size_t kRefusedToldMax = 16;
 constexpr unsigned kRequestsInTurn = 16; // of a connection, before the others have theirs
 constexpr unsigned kAcceptsInTurn = 64;
 constexpr int kAskAgainMs = 10;
@@ -159,10 +160,25 @@ bool Server::accept_one(const Listener &listener)
         }
         return false;
     }
-    if (served_[listener.instance].connections < kConnectionsMax && peer_allowed(fd.get())) {
+    const std::optional<uid_t> peer = peer_of(fd.get());
+    if (!peer_allowed(peer)) {
+        tell_refused(listener.instance, peer);
+    } else if (served_[listener.instance].connections < kConnectionsMax) {
         (void)add(std::move(fd), listener.kind, listener.instance);
     }
     return true;
+}
+
+/// All that a refused client sees is the end of its connection; each user is told of once, and not without end.
+void Server::tell_refused(std::uint32_t instance, std::optional<uid_t> peer)
+{
+    if (refused_.size() == kRefusedToldMax || !refused_.insert(peer).second) {
+        return;
+    }
+    (void)std::fprintf(stderr,
+                       "banyan: instance %u: refused: a client of user %s; clients are of user %u or root: serve as "
+                       "the user that the clients have\n",
+                       instance, peer ? std::to_string(*peer).c_str() : "unknown", ::geteuid());
 }
 
 void Server::receive(Connection &connection)

@@ -5,7 +5,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <sys/types.h>
 #include <vector>
 
 #include "vtpm/link/engine_link.hpp"
@@ -82,6 +84,7 @@ private:
     [[nodiscard]] std::optional<std::string> listen(const ServerOptions &options, const TpmInformation &information);
     void accept(const Listener &listener);
     [[nodiscard]] bool accept_one(const Listener &listener);
+    void tell_refused(std::uint32_t instance, std::optional<uid_t> peer);
     Id add(ServeFd fd, Kind kind, std::uint32_t instance);
     void receive(Connection &connection);
     void advance(Id id, Connection &connection);
@@ -102,6 +105,7 @@ private:
     std::vector<Endpoints> endpoints_;
     std::map<Id, Connection> connections_;
     std::vector<std::string> paths_; // to unlink
+    std::set<std::optional<uid_t>> refused_;
     Id next_id_ = 1;
 };
 

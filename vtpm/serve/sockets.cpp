@@ -170,24 +170,24 @@ Opened<PortPair> listen_port_pair(std::uint16_t port)
     return cannot("find two free ports in a row", why);
 }
 
-bool peer_allowed(int socket)
+std::optional<uid_t> peer_of(int socket)
 {
     int domain = 0;
     socklen_t size = sizeof(domain);
     if (::getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) {
-        return false;
+        return std::nullopt;
     }
-    std::optional<uid_t> uid;
-    if (domain == AF_UNIX) {
-        ucred peer{};
-        size = sizeof(peer);
-        if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) {
-            uid = peer.uid;
-        }
-    } else {
-        uid = owner_of_tcp_peer(socket);
+    if (domain != AF_UNIX) {
+        return owner_of_tcp_peer(socket);
     }
-    return uid && (*uid == ::geteuid() || *uid == 0);
+    ucred peer{};
+    size = sizeof(peer);
+    return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? std::optional(peer.uid) : std::nullopt;
+}
+
+bool peer_allowed(std::optional<uid_t> peer)
+{
+    return peer && (*peer == ::geteuid() || *peer == 0);
 }
 
 Received receive_some(int socket, std::span<std::uint8_t> into, bool passing)

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <sys/types.h>
 #include <utility>
 #include <vector>
 
@@ -54,8 +56,10 @@ struct PortPair {
 };
 [[nodiscard]] Opened<PortPair> listen_port_pair(std::uint16_t port);
 
-/// True if who connected is this user or root.
-[[nodiscard]] bool peer_allowed(int socket);
+/// Who connected: none if the kernel does not say.
+[[nodiscard]] std::optional<uid_t> peer_of(int socket);
+/// True if that is this user or root.
+[[nodiscard]] bool peer_allowed(std::optional<uid_t> peer);
 
 struct Received {
     std::size_t size = 0;

@@ -2,6 +2,7 @@
 #include "vtpm/serve/streams.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "vtpm/chip/tpm_header.hpp"
 
@@ -90,6 +91,9 @@ ClientStream::Taken ControlStream::take(Part bytes)
     if (bytes.size() < kWord) {
         return {};
     }
+    if (std::exchange(after_locality_, false) && swtpm::is_locality_padding(load_be32(bytes, 0))) {
+        return {swtpm::kLocalityPadding, std::nullopt, false};
+    }
     head_ = {};
     last_ = true;
     worst_ = swtpm::Result::kSuccess;
@@ -107,6 +111,7 @@ ClientStream::Taken ControlStream::take(Part bytes)
     case Verb::kSetLocality:
     case Verb::kResetEstablished:
         head_.locality = fields[0];
+        after_locality_ = true;
         break;
     case Verb::kGetInfo:
         head_.number = (static_cast<std::uint64_t>(load_be32(fields, 0)) << 32) | load_be32(fields, 4);

@@ -23,6 +23,7 @@ private:
     std::uint64_t remaining_ = 0;           // bytes of data that are still to come
     bool in_data_ = false;
     bool last_ = true;
+    bool after_locality_ = false;                   // padding may come before the next request
     swtpm::Result worst_ = swtpm::Result::kSuccess; // the first part that was refused
 };
 

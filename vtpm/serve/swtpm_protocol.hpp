@@ -62,6 +62,14 @@ inline constexpr std::array kCodes{
 };
 inline constexpr std::size_t kFieldsMax = 16;
 
+// QEMU sends a locality as the whole union that it is in: three bytes of any value come after it, which swtpm drops. The
+// two can be told apart: the first byte of a code is 0, its last is not.
+inline constexpr std::size_t kLocalityPadding = 3;
+[[nodiscard]] constexpr bool is_locality_padding(std::uint32_t next)
+{
+    return (next & 0xff) == 0;
+}
+
 [[nodiscard]] constexpr const CodeSpec *find(std::uint32_t code)
 {
     for (const CodeSpec &one : kCodes) {

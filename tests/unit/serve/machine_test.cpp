@@ -285,6 +285,32 @@ TEST_F(Machine, PutsAWholeBlobInAndNoPartOfOne)
     EXPECT_EQ(bytes, 8000U + 2 * 8);
 }
 
+TEST_F(Machine, AShutdownLeavesNothingOfItsClientToTheNext)
+{
+    policy_.state_export = true;
+    const auto set_up = [&] {
+        Request size = make(Verb::kSetBufferSize);
+        size.number = 3000;
+        EXPECT_EQ(ask(size).buffer_size, 3000U);
+        Request locality = make(Verb::kSetLocality);
+        locality.locality = 2;
+        EXPECT_EQ(ask(locality).result, R::kSuccess);
+        Request blob = make(Verb::kSetState);
+        blob.type = 1;
+        blob.data = ServeBytes(100, 7);
+        EXPECT_EQ(ask(blob).result, R::kSuccess);
+    };
+    set_up();
+    EXPECT_EQ(ask(make(Verb::kStop)).result, R::kSuccess); // a power-off alone
+    EXPECT_EQ(machine().locality(), 2);
+    EXPECT_EQ(ask(make(Verb::kSetBufferSize)).buffer_size, 3000U);
+    EXPECT_EQ(ask(make(Verb::kShutdown)).result, R::kSuccess);
+    EXPECT_EQ(machine().locality(), 0);
+    EXPECT_EQ(ask(make(Verb::kSetBufferSize)).buffer_size, kTpmBufferSize);
+    switch_on();
+    EXPECT_TRUE(engine_->requests.empty()); // the blob is not put in
+}
+
 TEST_F(Machine, TakesNoBlobThatIsTooLarge)
 {
     policy_.state_export = true;

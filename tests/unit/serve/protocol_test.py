@@ -55,6 +55,12 @@ class SameAnswers(unittest.TestCase):
                       (INIT, word(0), SUCCESS), (STOP, b"", SUCCESS), (GET_ESTABLISHED, b"", BAD_ORDINAL),
                       (INIT, word(0), SUCCESS)])
 
+    def test_a_locality_padded_as_qemu_does_is_followed_by_the_next_request(self):
+        self.results([(INIT, word(0), SUCCESS), (SET_LOCALITY, b"\x03\0\0\0", SUCCESS),
+                      (RESET_ESTABLISHED, b"\x03\xff\x00\x0e", SUCCESS), (CANCEL, b"", SUCCESS),
+                      (SET_LOCALITY, b"\x00\0\0\0", SUCCESS), (SET_LOCALITY, b"\x05\0\0\0", BAD_LOCALITY),
+                      (STOP, b"", SUCCESS), (INIT, word(0), SUCCESS)])
+
     def test_capabilities_are_swtpms_and_the_lock(self):
         answers = self.both(lambda control: (control.send(word(GET_CAPABILITY)), control.receive(8))[1])
         self.assertEqual(answers["swtpm"].hex(), "000000000000ffff")

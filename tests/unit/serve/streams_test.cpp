@@ -72,6 +72,48 @@ TEST(ControlStream, ReadsEachRequestWhole)
     }
 }
 
+TEST(ControlStream, ALocalityMayBePaddedToAWordWithWhatever)
+{
+    for (const auto code : {swtpm::Code::kSetLocality, swtpm::Code::kResetTpmEstablished}) {
+        for (const std::size_t piece : {1UL, 2UL, 3UL, 5UL, 7UL, 8UL, 9UL, 100UL}) {
+            ServeBytes bytes;
+            for (const std::uint32_t locality : {0x02000000U, 0x03ffffffU, 0x0100000eU, 0x00000500U}) {
+                for (const swtpm::CodeSpec &next : swtpm::kCodes) {
+                    for (const bool padded : {true, false}) {
+                        append_be32(bytes, static_cast<std::uint32_t>(code));
+                        append_be32(bytes, locality);
+                        bytes.resize(bytes.size() - (padded ? 0 : swtpm::kLocalityPadding));
+                        append_be32(bytes, static_cast<std::uint32_t>(next.code));
+                        bytes.insert(bytes.end(), next.fields, 0); // no data
+                    }
+                }
+            }
+            ControlStream stream;
+            std::size_t at = 0;
+            const auto all = requests_of(stream, bytes, piece);
+            ASSERT_EQ(all.size(), 4 * 2 * 2 * swtpm::kCodes.size());
+            for (const std::uint8_t locality : {2, 3, 1, 0}) {
+                for (const swtpm::CodeSpec &next : swtpm::kCodes) {
+                    for (unsigned i = 0; i < 2; ++i) {
+                        EXPECT_EQ(all[at++].locality, locality);
+                        EXPECT_NE(all[at++].verb, Verb::kUnknown) << next.name;
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST(ControlStream, AnUnknownRequestAfterALocalityIsStillAnswered)
+{
+    ControlStream stream;
+    ServeBytes bytes = words({static_cast<std::uint32_t>(swtpm::Code::kSetLocality), 0, 0x55});
+    bytes.erase(bytes.begin() + 5, bytes.begin() + 8);
+    const auto all = requests_of(stream, bytes, 100);
+    ASSERT_EQ(all.size(), 2U);
+    EXPECT_EQ(all[1].verb, Verb::kUnknown);
+}
+
 TEST(ControlStream, DataComeInPartsThatAreNeverLargerThanACommand)
 {
     ServeBytes bytes = words({static_cast<std::uint32_t>(swtpm::Code::kHashData), 20000});

@@ -149,6 +149,26 @@ class Tools(unittest.TestCase):
             self.assertTrue(stat.S_ISSOCK(path.stat().st_mode))
             self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
 
+    @unittest.skipUnless(os.geteuid() == 0, "only root can be somebody else")
+    def test_another_user_is_sent_away_and_told_of_once(self):
+        server = self.serve("--tcp")
+        folder = server.folder / "sockets"
+        for path in (server.folder, folder, *folder.iterdir()):
+            path.chmod(0o777)  # as who labels files for others might do
+        instance = server.instances[0]
+        other = "import socket, sys; where = sys.argv[1]\n" \
+            "s = socket.socket(socket.AF_UNIX if where[0] == '/' else socket.AF_INET)\n" \
+            "s.connect(where if where[0] == '/' else ('127.0.0.1', int(where)))\n" \
+            "s.settimeout(60)\ntry:\n    s.send(bytes(8))\n    print(len(s.recv(1)))\n" \
+            "except (ConnectionResetError, BrokenPipeError):\n    print(0)\n"
+        for where in (instance["control"], instance["data"], instance["tcp"], instance["control"]):
+            done = subprocess.run(["/usr/bin/python3", "-c", other, str(where)], user=65534, group=65534,
+                                  extra_groups=[], capture_output=True, text=True, check=False, timeout=PATIENCE)
+            self.assertEqual((done.returncode, done.stdout), (0, "0\n"), done.stderr)
+        with server.control() as control:
+            self.assertEqual(control.control(INIT, word(0)), SUCCESS)
+        self.assertEqual(server.said().count("refused: a client of user 65534"), 1, server.said())
+
     def run_serve(self, *options):
         return subprocess.run([BANYAN, "vtpm", "serve", *options], capture_output=True, text=True, check=False,
                               timeout=PATIENCE, stdin=subprocess.DEVNULL)

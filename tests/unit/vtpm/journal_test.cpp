@@ -140,6 +140,25 @@ TEST(Journal, OfAnotherWorkerIsNotContinued)
     EXPECT_EQ(replayed(*journal, 5).size(), 1U);
 }
 
+TEST(Journal, WhatNoWorkerNotesDownIsNotReplayed)
+{
+    const auto journal = std::make_unique<Journal>();
+    JournalWriter writer(*journal);
+    ASSERT_TRUE(writer.note(1, 4, pcr_extend(9, 1)));
+    bool whole = false;
+    EXPECT_EQ(replayed(*journal, 1, &whole).size(), 1U);
+    EXPECT_TRUE(whole);
+    const auto refused = [&](auto &&damage) {
+        const auto other = std::make_unique<Journal>(*journal);
+        damage(*other);
+        return replayed(*other, 1, &whole).empty() && !whole;
+    };
+    EXPECT_TRUE(refused([](Journal &at) { at.entries[0] = 5; })) << "there is no locality 5";
+    EXPECT_TRUE(refused([](Journal &at) { at.entries[2] -= 1; })) << "its header says another size";
+    EXPECT_TRUE(refused([](Journal &at) { at.entries[1] = at.entries[2] = 0; })) << "no header";
+    EXPECT_TRUE(refused([](Journal &at) { at.count = 65; })) << "they would take too long";
+}
+
 TEST(Journal, WhateverLiesInItIsReadWithinIt)
 {
     const auto journal = std::make_unique<Journal>();
