@@ -18,10 +18,10 @@ from probe import Probe, ProbeFailed, vtpm_devices  # noqa: E402
 
 
 class Machine:
-    """One virtual machine and its TPMs."""
+    """One virtual machine and its TPMs, each to be found by a certain driver of Linux."""
 
-    def __init__(self, setting, qemu, devices, options, log):
-        self.log = log
+    def __init__(self, setting, qemu, devices, options, drivers, log):
+        self.drivers, self.log = sorted(drivers), log
         # What qboot shows goes to the first serial line; edd=off: Linux asks it nothing that it would show.
         firmware = [] if setting.seabios else ["-bios", "qboot.rom"]
         self.probe = Probe(qemu, setting.build, devices, options=[*firmware, "-no-reboot", *options],
@@ -32,12 +32,13 @@ class Machine:
         try:
             self.probe.wait_ready()
             self.probe.send(pathlib.Path(test).name)
-            statuses = []
+            statuses, drivers = [], []
             while (line := self.probe.answer()) != "end":
                 _, driver, status, size = line.split()
-                logs[len(statuses)].write_bytes(f"driver {driver}\n".encode() + self.probe.port.read(int(size)))
+                logs[len(statuses)].write_bytes(self.probe.port.read(int(size)))
                 statuses.append(int(status))
-            return statuses if len(statuses) == len(logs) else [f"{len(statuses)} TPMs in the guest"] * len(logs)
+                drivers.append(driver)
+            return statuses if sorted(drivers) == self.drivers else [f"Linux has {drivers}"] * len(logs)
         except TimeoutError:
             return ["timed out"] * len(logs)
         except (ProbeFailed, OSError, ValueError, IndexError) as error:
@@ -55,7 +56,8 @@ class Banyan:
     def __init__(self, setting, folder):
         first = ",interface=crb" if setting.crb else ""
         self.machine = Machine(setting, setting.build / "bin/qemu-system-x86_64",
-                               vtpm_devices(setting.build, setting.instances, first), [], folder / "vm")
+                               vtpm_devices(setting.build, setting.instances, first), [],
+                               ["tpm_crb" if setting.crb else "tpm_tis"] + ["tpm_tis"] * (setting.instances - 1), folder / "vm")
 
     def run(self, test, logs):
         statuses = self.machine.run(test, logs)
@@ -85,7 +87,7 @@ class Swtpm:
 
     def start(self, setting, folder):
         stock, ours = setting.build / "bin/qemu-stock", setting.build / "bin/qemu-system-x86_64"
-        device = "tpm-crb" if setting.crb else "tpm-tis"
+        interface = "crb" if setting.crb else "tis"
         for i in range(setting.instances):
             state, control = folder / f"state{i}", folder / f"control{i}"
             state.mkdir()
@@ -98,9 +100,9 @@ class Swtpm:
                     raise RuntimeError("swtpm did not start")
                 time.sleep(0.01)
             self.machines.append(Machine(
-                setting, stock if stock.exists() else ours, [f"{device},tpmdev=swtpm"],
+                setting, stock if stock.exists() else ours, [f"tpm-{interface},tpmdev=swtpm"],
                 ["-chardev", f"socket,id=swtpm,path={control}", "-tpmdev", "emulator,id=swtpm,chardev=swtpm"],
-                folder / f"vm{i}"))
+                [f"tpm_{interface}"], folder / f"vm{i}"))
 
     def run(self, test, logs):
         with concurrent.futures.ThreadPoolExecutor(len(logs)) as pool:
