@@ -65,9 +65,9 @@ class Banyan:
             instances = self.machine.probe.report()["instances"]
         except (ProbeFailed, OSError, ValueError) as error:
             return [f"{status}, and QEMU fell: {error}" for status in statuses]
-        return [status if (one["state"], one["restarts"]) == ("ready", 0) else
-                f"{status}, and the TPM is {one['state']} after {one['restarts']} restarts"
-                for status, one in zip(statuses, instances)]
+        bad = [f"instance {number} is {one['state']} after {one['restarts']} restarts"
+               for number, one in enumerate(instances) if (one["state"], one["restarts"]) != ("ready", 0)]
+        return ["; ".join([str(status), *bad]) for status in statuses] if bad else statuses
 
     def end(self):
         self.machine.end()

@@ -68,7 +68,11 @@ def main():
         folder = kept / name
         folder.mkdir()
         logs = [folder / f"{i}.log" for i in range(setting.instances)]
-        peer = peer_of(setting)(setting, folder)
+        try:
+            peer = peer_of(setting)(setting, folder)
+        except (RuntimeError, guest.ProbeFailed) as error:
+            shutil.rmtree(kept)
+            sys.exit(f"tss-tests: no TPM for {name}: {error}")
         try:
             statuses = peer.run(test, logs)
         finally:
