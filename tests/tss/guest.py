@@ -10,7 +10,8 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import time
+
+from sockets import wait_until_listening
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 
@@ -94,11 +95,7 @@ class Swtpm:
             self.processes.append(subprocess.Popen(
                 ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--ctrl", f"type=unixio,path={control}"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-            until = time.monotonic() + setting.patience
-            while not control.exists():
-                if time.monotonic() > until or self.processes[-1].poll() is not None:
-                    raise RuntimeError("swtpm did not start")
-                time.sleep(0.01)
+            wait_until_listening(self.processes[-1], setting.patience, control)
             self.machines.append(Machine(
                 setting, stock if stock.exists() else ours, [f"tpm-{interface},tpmdev=swtpm"],
                 ["-chardev", f"socket,id=swtpm,path={control}", "-tpmdev", "emulator,id=swtpm,chardev=swtpm"],

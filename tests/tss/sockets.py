@@ -12,6 +12,22 @@ import time
 # As swtpm's are when it makes them: without persistent keys. TPM2_Startup, TPM2_Clear by the platform.
 BLANK = ("80010000000c000001440000", "80020000001b000001264000000c00000009400000090000000000")
 
+LISTENING = "00010000"  # proc(5), /proc/net/unix: flags
+
+
+def wait_until_listening(swtpm, patience, *sockets):
+    """A socket is in its folder a moment before one can connect. A client that only tries would be one that swtpm serves."""
+    until = time.monotonic() + patience
+    waiting = {str(path) for path in sockets}
+    while waiting:
+        if time.monotonic() > until or swtpm.poll() is not None:
+            raise RuntimeError("swtpm did not start")
+        time.sleep(0.01)
+        for line in pathlib.Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines():
+            words = line.split(maxsplit=7)
+            if len(words) == 8 and words[3] == LISTENING:
+                waiting.discard(words[7])
+
 
 def run_one(setting, test, tcti, log):
     """The test's exit status."""
@@ -83,11 +99,7 @@ class Swtpm(Sockets):
                  "--ctrl", f"type=unixio,path={data}.ctrl", "--flags", "not-need-init", "--locality",
                  "allow-set-locality"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
             self.tctis.append(f"swtpm:path={data}")
-            until = time.monotonic() + setting.patience
-            while not (data.exists() and pathlib.Path(f"{data}.ctrl").exists()):
-                if time.monotonic() > until or self.processes[-1].poll() is not None:
-                    raise RuntimeError("swtpm did not start")
-                time.sleep(0.01)
+            wait_until_listening(self.processes[-1], setting.patience, data, f"{data}.ctrl")
 
     def end(self):
         for process in self.processes:
