@@ -5,6 +5,9 @@
 //   extend N PCR HEX            PCR_Extend of a SHA-256 digest through /dev/tpmN; TPM_RC
 //   read N PCR                  the SHA-256 PCR in hex
 //   random N COUNT              GetRandom, what came in hex
+//   banks N                     the PCR banks that the driver found, in the order of their names
+//   make N                      makes an RSA key and flushes it: nanoseconds that its making took
+//   interrupts                  for each interrupt that TPMs have: COUNT,CONTROLLER,TYPE,DRIVERS...
 //   log N                       the firmware's event log of /dev/tpmN in hex, or a dash
 //   time N COUNT CORE           COUNT PCR_Extends (PCR 16) on a core: nanoseconds each, in order
 //   timer COUNT CORE            COUNT sleeps of a millisecond on a core: nanoseconds late each, in order
@@ -25,6 +28,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <string>
@@ -76,6 +80,22 @@ std::string hex(std::span<const std::uint8_t> bytes)
         text += kDigits[byte & 15];
     }
     return text;
+}
+
+Words words_of(const char *line)
+{
+    Words words(1);
+    for (; *line != '\0'; ++line) {
+        if (*line == ' ' || *line == '\n' || *line == '\r') {
+            if (!words.back().empty()) {
+                words.emplace_back();
+            }
+        } else {
+            words.back() += *line;
+        }
+    }
+    words.pop_back();
+    return words;
 }
 
 bool run_on(std::size_t core)
@@ -210,6 +230,78 @@ std::string random_bytes(const Words &words)
     }
     const std::string text = hex(random_of(tpm.command(get_random(static_cast<std::uint16_t>(count)))));
     return text.empty() ? "error no bytes" : text;
+}
+
+std::string banks(const Words &words)
+{
+    std::size_t n = 0;
+    if (words.size() != 2 || !number(words[1], 65535, n)) {
+        return "error usage";
+    }
+    DIR *dir = ::opendir(("/sys/class/tpm/tpm" + std::to_string(n)).c_str());
+    if (dir == nullptr) {
+        return error(device(n));
+    }
+    std::vector<std::string> found;
+    while (const dirent *entry = ::readdir(dir)) {
+        const std::string_view name(entry->d_name);
+        if (name.starts_with("pcr-")) {
+            found.emplace_back(name.substr(4));
+        }
+    }
+    ::closedir(dir);
+    std::sort(found.begin(), found.end());
+    std::string text;
+    for (const std::string &name : found) {
+        text += (text.empty() ? "" : " ") + name;
+    }
+    return text.empty() ? "error no bank" : text;
+}
+
+std::string make_key(const Words &words)
+{
+    std::size_t n = 0;
+    if (words.size() != 2 || !number(words[1], 65535, n)) {
+        return "error usage";
+    }
+    Tpm tpm(device(n));
+    if (!tpm.open()) {
+        return error(device(n));
+    }
+    const std::int64_t begin = now_ns();
+    const std::uint32_t handle = handle_of(tpm.command(create_primary_rsa()));
+    const std::int64_t took = now_ns() - begin;
+    if (handle == 0 || result_of(tpm.command(flush(handle))) != 0) {
+        return "error no key";
+    }
+    return std::to_string(took);
+}
+
+/// Lines as "  5:   12   0   IO-APIC   5-fasteoi   tpm0, tpm1", a count for each core.
+std::string interrupts(const Words & /*words*/)
+{
+    std::FILE *file = std::fopen("/proc/interrupts", "r");
+    std::array<char, 512> line{};
+    std::string text;
+    while (file != nullptr && std::fgets(line.data(), line.size(), file) != nullptr) {
+        if (std::strstr(line.data(), " tpm") == nullptr) {
+            continue;
+        }
+        const Words words = words_of(line.data());
+        std::uint64_t sum = 0;
+        std::size_t at = 1;
+        for (std::size_t count = 0; at < words.size() && number(words[at], SIZE_MAX, count); ++at) {
+            sum += count;
+        }
+        text += (text.empty() ? "" : " ") + std::to_string(sum);
+        for (; at < words.size(); ++at) {
+            text += "," + words[at].substr(0, words[at].find(','));
+        }
+    }
+    if (file != nullptr) {
+        std::fclose(file);
+    }
+    return text.empty() ? "-" : text;
 }
 
 std::string firmware_log(const Words &words)
@@ -368,6 +460,15 @@ std::string answer(const Words &words, Flood &flood)
     if (verb == "random") {
         return random_bytes(words);
     }
+    if (verb == "banks") {
+        return banks(words);
+    }
+    if (verb == "make") {
+        return make_key(words);
+    }
+    if (verb == "interrupts") {
+        return interrupts(words);
+    }
     if (verb == "log") {
         return firmware_log(words);
     }
@@ -391,22 +492,6 @@ std::string answer(const Words &words, Flood &flood)
         ::reboot(RB_POWER_OFF);
     }
     return "error unknown command";
-}
-
-Words words_of(const char *line)
-{
-    Words words(1);
-    for (; *line != '\0'; ++line) {
-        if (*line == ' ' || *line == '\n' || *line == '\r') {
-            if (!words.back().empty()) {
-                words.emplace_back();
-            }
-        } else {
-            words.back() += *line;
-        }
-    }
-    words.pop_back();
-    return words;
 }
 
 } // namespace

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include "tests/baremetal/lib/ioapic.hpp"
 #include "tests/baremetal/lib/launch.hpp"
 #include "tests/baremetal/lib/tpm.hpp"
 
@@ -19,7 +20,15 @@ enum Verb : u64 {
     kRandom = 6,     // eight bytes of TPM2_GetRandom
     kMany = 7,       // 100 times the argument kExtend by 0x33, as fast as can be: how many were answered with success
     kSvmControl = 8, // VM_CR; with argument 1: R_INIT set first
+    kPend = 9,  // TPM2_GetRandom with its interrupt enabled, and masked on its way: the TPM's cause. With argument 1
+                // an RSA-3072 key, which it does not wait for
+    kTake = 10, // unmasked: how often it came until it was acknowledged, at most ten times
 };
+
+constexpr u32 kPin = 5;
+constexpr u8 kVector = 0x55;
+constexpr u32 kIntEnable = 0x08;
+constexpr u32 kIntStatus = 0x10;
 
 constexpr u32 kHalf = 30;
 
@@ -93,6 +102,44 @@ u64 obey(u64 verb, u8 argument)
             done += tpm::pcr_extend(0, 9, 0x33) == 0 ? 1 : 0;
         }
         return done;
+    }
+    case kPend: {
+        ioapic::mask(kPin); // QEMU's forgets a level that came while the pin was masked and for edges
+        write<u32>(tpm::at(0, kIntEnable), 1u << 31 | 1);
+        const u8 random[] = {0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7B, 0, 8};
+        const u8 key[] = {0x80, 0x02, 0, 0,    0,    67,   0, 0,    0x01, 0x31, 0x40, 0, 0, 7, // header, TPM_RH_NULL
+                          0,    0,    0, 9,    0x40, 0,    0, 9,    0,    0,    0,    0, 0,    // TPM_RS_PW, empty
+                          0,    4,    0, 0,    0,    0,                                        // no password, no data
+                          0,    26,   0, 1,    0,    0x0B, 0, 3,    0,    0x72, 0,    0, // RSA, SHA-256, storage key
+                          0,    6,    0, 0x80, 0,    0x43, 0, 0x10, 0x0C, 0,    0,    0, 0, 0,
+                          0,    0,                       // AES-128-CFB, 3072 bits
+                          0,    0,    0, 0,    0,    0}; // no outside data, no PCR
+        write<u8>(tpm::at(0, tpm::kStatus), tpm::kReady);
+        (void)tpm::wait_status(0, tpm::kReady);
+        for (u32 i = 0; i < (argument == 1 ? sizeof key : sizeof random); ++i) {
+            write<u8>(tpm::at(0, tpm::kFifo), argument == 1 ? key[i] : random[i]);
+        }
+        write<u8>(tpm::at(0, tpm::kStatus), tpm::kGo);
+        if (argument != 1) {
+            (void)tpm::wait_status(0, tpm::kValid | tpm::kData);
+        }
+        return read<u32>(tpm::at(0, kIntStatus));
+    }
+    case kTake: {
+        static u32 came;
+        came = 0;
+        this_core().hook = [](Frame &) {
+            write<u32>(tpm::at(0, kIntStatus), 1);
+            if (++came == 10) {
+                ioapic::mask(kPin);
+            }
+        };
+        ioapic::route(kPin, kVector);
+        sti();
+        spin(kMillisecond);
+        cli();
+        this_core().hook = nullptr;
+        return came;
     }
     case kSvmControl:
         if (argument != 0) {

@@ -20,7 +20,7 @@ import unittest
 BUILD = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "build").resolve()
 QEMU = BUILD / "bin/qemu-system-x86_64"
 PAYLOAD = BUILD / "payloads/baremetal_snapshot"
-EXTEND, READ, BEGIN, FINISH, LAUNCH, RANDOM, MANY, SVM_CONTROL = range(1, 9)
+EXTEND, READ, BEGIN, FINISH, LAUNCH, RANDOM, MANY, SVM_CONTROL, PEND, TAKE = range(1, 11)
 LIMIT = 60
 
 
@@ -46,10 +46,10 @@ def extended(pcr, fill, times=1):
 
 
 class Machine:
-    def __init__(self, folder, name, *options, key="snapshot-key", hash_rate=0, incoming=False):
+    def __init__(self, folder, name, *options, key="snapshot-key", hash_rate=0, incoming=False, chip=""):
         self.errors = folder / f"{name}.err"
         firmware = [a for f in (BUILD / "qemu/firmware-dirs").read_text().split() for a in ("-L", f)]
-        vtpm = f"banyan-vtpm,id=vtpm,engine={BUILD}/bin/banyan-vtpm-engine,instances=3,hash-rate={hash_rate}"
+        vtpm = f"banyan-vtpm,id=vtpm,engine={BUILD}/bin/banyan-vtpm-engine,instances=3,hash-rate={hash_rate}{chip}"
         vtpm += f",{key}={folder}/key" if key else ""
         command = [QEMU, *firmware, "-M", "q35,smm=off", "-accel", "tcg", "-cpu", "EPYC,+svm,+skinit", "-smp", "1",
                    "-m", "64M", "-nodefaults", "-no-user-config", "-display", "none", "-kernel", PAYLOAD, "-append", "-",
@@ -204,6 +204,71 @@ class Snapshots(unittest.TestCase):
         self.assertEqual(b.pcr(), extended(extended(bytes(32), 1), 7))
         self.assertEqual(b.obey(SVM_CONTROL), 2) # R_INIT came along
         self.assertEqual(b.report()["instances"][0]["restores"], 1)
+
+    def test_an_interrupt_that_nobody_has_taken_comes_in_the_next_machine(self):
+        a, b = self.machine("a", chip=",irq=5"), self.machine("b", incoming=True, chip=",irq=5")
+        a.begin()
+        self.assertEqual(a.obey(PEND), 1)
+        uri = f"unix:{self.dir}/stream"
+        b.receive(uri)
+        a.migrate(uri)
+        self.assertEqual(a.wait_migration(), "completed")
+        b.ask("cont")
+        self.assertEqual(b.obey(TAKE), 1) # the line is up, and goes down when it is told to
+        self.assertEqual(b.obey(TAKE), 0)
+
+    def test_loadvm_brings_the_line_of_the_snapshot_back(self):
+        m = self.machine("a", chip=",irq=5")
+        m.add_disk(self.dir / "disk")
+        m.begin()
+        self.assertIsNone(m.save("down"))
+        m.ask("cont")
+        self.assertEqual(m.obey(PEND), 1)
+        self.assertIsNone(m.save("up"))
+        m.ask("cont")
+        self.assertEqual(m.obey(TAKE), 1)
+        self.assertIsNone(m.load("up"))
+        self.assertEqual(m.obey(TAKE), 1)
+        self.assertIsNone(m.load("up"))
+        self.assertIsNone(m.load("down"))
+        self.assertEqual(m.obey(TAKE), 0)
+
+    def test_a_line_that_rises_while_the_machine_is_saved_is_up_in_the_snapshot(self):
+        m = self.machine("a", chip=",irq=5")
+        m.add_disk(self.dir / "disk")
+        m.begin()
+        self.assertEqual(m.obey(PEND, 1), 0) # it ends when it is waited for: the interrupt controller is saved by then
+        self.assertIsNone(m.save("one"))
+        for _ in range(2): # over a line that is up, and over one that is down
+            self.assertIsNone(m.load("one"))
+            self.assertEqual(m.obey(TAKE), 1)
+
+    def test_an_instance_with_another_setup_does_not_load(self):
+        setup = "banyan-vtpm-setup,instance=1,banks=sha256,did-vid=0x12341014"
+        a = self.machine("a", "-device", setup, "-device", "banyan-vtpm-window,instance=2,banks=sha384")
+        a.begin()
+        a.migrate(f"exec:cat > {self.dir}/state")
+        self.assertEqual(a.wait_migration(), "completed")
+        for name, mine, window in (
+                ("interface", setup + ",interface=crb", ",banks=sha384"),
+                ("banks", "banyan-vtpm-setup,instance=1,banks=sha384,did-vid=0x12341014", ",banks=sha384"),
+                ("did", "banyan-vtpm-setup,instance=1,banks=sha256", ",banks=sha384"),
+                ("window", setup, ""),
+                ("irq", setup, ",banks=sha384,irq=6"),
+        ):
+            b = self.machine(name, "-device", mine, "-device", "banyan-vtpm-window,instance=2" + window, incoming=True)
+            b.receive(f"exec:cat {self.dir}/state")
+            b.process.wait(LIMIT)
+            self.assertNotEqual(b.process.returncode, 0, name)
+            number = 2 if name in ("window", "irq") else 1
+            self.assertIn(f"instance {number}: it was saved with another interface, DID/VID or window, other banks or "
+                          "interrupts", b.errors.read_text())
+        b = self.machine("same", "-device", setup, "-device", "banyan-vtpm-window,instance=2,banks=sha384", incoming=True)
+        b.receive(f"exec:cat {self.dir}/state")
+        while b.status() == "inmigrate":
+            time.sleep(0.02)
+        b.ask("cont")
+        self.assertEqual(b.obey(EXTEND, 1), 0)
 
     def begin_many(self, machine, hundreds):
         machine.begin()

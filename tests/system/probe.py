@@ -18,14 +18,16 @@ class ProbeFailed(Exception):
 class Probe:
     """Commands of guest/tpmprobe, a line each; QMP beside them."""
 
-    def __init__(self, qemu, build, devices, cores=2, options=(), before=(), limit_s=120, initrd=None, linux=""):
+    def __init__(self, qemu, build, devices, cores=2, options=(), before=(), limit_s=120, initrd=None, linux="",
+                 kernel="cloud-amd64"):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="banyan-probe-"))
         self.limit_s = limit_s
         folders = firmware_folders(build)
         command = [*before, qemu, *[word for folder in folders for word in ("-L", folder)],
                    "-M", "q35", "-accel", "tcg", "-cpu", "EPYC,-hypervisor", "-smp", str(cores), "-m", "512M",
                    "-nodefaults", "-no-user-config", "-display", "none",
-                   "-kernel", build / "images/cloud-amd64/vmlinuz", "-initrd", initrd or build / "share/banyan/tpmprobe.img",
+                   "-kernel", build / "images" / kernel / "vmlinuz",
+                   "-initrd", initrd or build / "share/banyan/tpmprobe.img",
                    "-append", f"console=ttyS1 panic=-1 tsc=reliable {linux}",
                    "-qmp", f"unix:{self.dir}/qmp,server=on,wait=off",
                    "-chardev", f"socket,id=probe,path={self.dir}/probe,server=on,wait=off",

@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <spawn.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -29,6 +30,7 @@ namespace {
 constexpr std::uint64_t kSecond = 1'000'000'000;
 constexpr std::uint64_t kWatchdogNs = 60 * kSecond; // no TPM command takes that long; RSA keys take up to seconds
 constexpr std::uint64_t kSliceNs = 10'000'000;      // of a sleep: the zygote tells of a death, if it lives itself
+constexpr unsigned kVainMax = 16;                   // of rings; a start rings, too
 constexpr std::uint64_t kLookNs = 200'000;          // between two looks whether a worker has died
 constexpr std::uint64_t kHelloNs = 20 * kSecond;
 constexpr std::uint64_t kAskNs = 20 * kSecond;   // the keeper flushes files, or waits for another machine's to end
@@ -159,13 +161,33 @@ public:
     [[nodiscard]] int bell() override
     {
         if (!listened_.exchange(true)) {
-            host_.listen();
-            const std::uint64_t one = 1; // what happened before was not rung for
-            (void)!::write(bell_.get(), &one, sizeof(one));
+            host_.listen(true);
+            ring(); // what happened before was not rung for
         }
         return bell_.get();
     }
     [[nodiscard]] int line() const override { return line_.get(); }
+
+    /// The bell for what is pending alone.
+    void listen_once()
+    {
+        std::uint64_t stale = 0;
+        (void)!::read(bell_.get(), &stale, sizeof(stale));
+        host_.listen(true);
+        if (!host_.pending() || host_.answered()) {
+            ring();
+        }
+    }
+    void hush()
+    {
+        if (!listened_) {
+            host_.listen(false);
+        }
+        if (hung_up()) {
+            hung_ = true;
+        }
+    }
+    [[nodiscard]] int own_bell() const { return bell_.get(); }
 
     void wait(std::uint64_t bound_ns, bool soon) override
     {
@@ -192,6 +214,12 @@ public:
     }
 
 private:
+    void ring()
+    {
+        const std::uint64_t one = 1;
+        (void)!::write(bell_.get(), &one, sizeof(one));
+    }
+
     [[nodiscard]] bool hung_up() const
     {
         pollfd line{line_.get(), 0, 0};
@@ -240,7 +268,7 @@ public:
 
     Status start(bool restore) override
     {
-        life_ = nullptr;
+        drop_life();
         auto life = Life::make(++lives_);
         if (!life) {
             return fail(Errc::kNoSpace);
@@ -264,7 +292,7 @@ public:
             stopped_ = life_->number();
             if (unsent_.has_value()) {
                 unsent_.reset();
-                life_ = nullptr;
+                drop_life();
             }
         }
     }
@@ -309,6 +337,10 @@ public:
         if (!life_ || life_->host().pending() || bytes.size() > kTpmBufferSize) {
             return fail(Errc::kBadState);
         }
+        if (vain_ != 0) { // a new request, a new chance
+            hush();
+            vain_ = 0;
+        }
         life_->post(op, locality, bytes);
         return {};
     }
@@ -326,6 +358,44 @@ public:
     }
 
     std::shared_ptr<Waiter> waiter() override { return life_; }
+
+    int bell() override
+    {
+        if (!bell_.ok()) {
+            bell_.reset(::epoll_create1(EPOLL_CLOEXEC));
+        }
+        return bell_.get();
+    }
+
+    void ring_when_done() override
+    {
+        if (!bell_.ok() || !life_ || heard_) {
+            return;
+        }
+        heard_ = true;
+        const auto watch = [&](int fd) {
+            epoll_event event{EPOLLIN, {}};
+            (void)::epoll_ctl(bell_.get(), EPOLL_CTL_ADD, fd, &event);
+        };
+        watch(life_->line());
+        if (vain_ < kVainMax) { // one that rings for fun is not listened to
+            watch(life_->own_bell());
+            life_->listen_once();
+        }
+    }
+
+    void hush() override
+    {
+        if (!heard_) {
+            return;
+        }
+        heard_ = false;
+        // Not left to closing them: a worker that dies holds its bell a little longer.
+        (void)::epoll_ctl(bell_.get(), EPOLL_CTL_DEL, life_->own_bell(), nullptr);
+        (void)::epoll_ctl(bell_.get(), EPOLL_CTL_DEL, life_->line(), nullptr);
+        vain_ += life_->host().pending() && !life_->host().answered() ? 1 : 0;
+        life_->hush();
+    }
 
     void report(const char *event, const char *text) override { engine_.report({index_, event, text}); }
 
@@ -360,11 +430,17 @@ public:
 
     Status install(std::string &why) override
     {
-        life_ = nullptr;
+        drop_life();
         return engine_.ask(ControlKind::kInstall, index_, nullptr, why);
     }
 
 private:
+    void drop_life()
+    {
+        hush();
+        life_ = nullptr;
+    }
+
     /// Many instances that start at once fill the socket: who found it full asks again when it is looked at.
     Status send_start()
     {
@@ -380,7 +456,7 @@ private:
         }
         unsent_.reset();
         if (!sent) {
-            life_ = nullptr;
+            drop_life();
             return sent;
         }
         told_ = life_->number();
@@ -392,6 +468,9 @@ private:
     const std::uint32_t index_;
     TpmSetup setup_;
     std::shared_ptr<Life> life_;
+    Fd bell_;                           // an epoll instance
+    bool heard_ = false;                // life_'s bell and line are in it
+    unsigned vain_ = 0;                 // times that it was hushed before what is pending was done
     std::optional<ControlKind> unsent_; // the start of life_, not told to the zygote yet
     std::uint32_t lives_ = 0;
     std::uint32_t told_ = 0; // the last life that the zygote was asked for

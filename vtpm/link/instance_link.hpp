@@ -72,6 +72,12 @@ public:
 
     [[nodiscard]] virtual std::shared_ptr<Waiter> waiter() = 0;
 
+    /// One descriptor for all lives, for an event loop: readable from the end of what is pending, or of the worker, if
+    /// ring_when_done() was called meanwhile, until hush(). -1: none. Costs nothing before it is asked for.
+    [[nodiscard]] virtual int bell() { return -1; }
+    virtual void ring_when_done() {}
+    virtual void hush() {}
+
     /// Something a user should learn of this instance.
     virtual void report(const char * /*event*/, const char * /*text*/) {}
 

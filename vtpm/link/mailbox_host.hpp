@@ -36,8 +36,8 @@ public:
         sleepers.fetch_sub(1, std::memory_order_relaxed);
         return woken;
     }
-    /// From now on the worker rings the bell too.
-    void listen() { announce(box_->host.listens, 1); }
+    /// From now on the worker rings the bell too, or does not.
+    void listen(bool yes) { announce(box_->host.listens, yes ? 1 : 0); }
     /// Marks the pending request as one to cancel; the caller wakes the worker.
     void cancel() { shared_store(box_->host.cancel, posted_.load(std::memory_order_relaxed)); }
 

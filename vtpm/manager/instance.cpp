@@ -149,10 +149,19 @@ void Instance::write(std::uint32_t offset, unsigned width, std::uint64_t value, 
     }
     const std::uint64_t before = ticket_;
     perform(interface_->write(offset, width, value), now_ns);
-    if (ticket_ == before || work_ != Work::kCommand) {
+    if (ticket_ == before || work_ == Work::kNone) {
         return;
     }
     const std::uint64_t mine = ticket_;
+    if (work_ == Work::kResetEstablished && config_.deterministic) { // software sees when it is done
+        wait_for_worker(guard, kWatchdogNs);
+        if (ticket_ == mine) {
+            service(now_ns);
+        }
+    }
+    if (work_ != Work::kCommand) {
+        return;
+    }
     const std::uint32_t code = load_be32(interface_->command(), kTpmCodeAt);
     wait_for_worker(guard, config_.deterministic ? kWatchdogNs : config_.sync_bound_ns,
                     command_cost_ns(code) <= kSoonNs);
@@ -227,6 +236,35 @@ void Instance::tell_host()
         irq_ = level;
         config_.irq(level);
     }
+}
+
+/// Software that waits for an interrupt does not look by itself.
+void Instance::ask_for_look()
+{
+    look_asked_ = look_asked_ && held_;
+    if (!setup_.interrupts || work_ == Work::kNone) {
+        return;
+    }
+    if (!held_) {
+        link_->ring_when_done();
+    } else if (!look_asked_ && config_.look_at) {
+        look_asked_ = true;
+        config_.look_at(visible_at_ns_);
+    }
+}
+
+int Instance::bell()
+{
+    const Guard guard(*this);
+    return setup_.interrupts && !config_.deterministic ? link_->bell() : -1;
+}
+
+void Instance::look(std::int64_t now_ns)
+{
+    const Guard guard(*this);
+    link_->hush();
+    service(now_ns);
+    look_after_idle_worker();
 }
 
 /// An idle worker that died is replaced before it is needed, not at every access.

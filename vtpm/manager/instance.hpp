@@ -47,7 +47,9 @@ struct InstanceConfig {
     std::uint64_t sync_bound_ns = 0;
     bool deterministic = false;
     InstanceSetup setup{};
-    std::function<void(bool)> irq{}; // the line's new level; called with the instance locked. Empty: no wire
+    // Called with the instance locked:
+    std::function<void(bool)> irq{};             // the line's new level. Empty: no wire
+    std::function<void(std::int64_t)> look_at{}; // deterministic: look() is wanted at this virtual time
 };
 
 struct InstanceCounters {
@@ -99,6 +101,11 @@ public:
     [[nodiscard]] Status erase();
     [[nodiscard]] PowerState state();
 
+    /// Who waits for an interrupt asks nobody, so somebody looks when the bell rings. -1: without interrupts there is
+    /// none, and deterministic ones come at a virtual time (InstanceConfig::look_at).
+    [[nodiscard]] int bell();
+    void look(std::int64_t now_ns);
+
     [[nodiscard]] Status launch(LaunchEvent event, std::span<const std::uint8_t> data);
     [[nodiscard]] LaunchProgress launch_poll();
 
@@ -116,7 +123,7 @@ public:
 private:
     enum class Work : std::uint8_t { kNone, kCommand, kAbandoned, kLaunch, kResetEstablished, kStartup };
 
-    /// The lock. Whoever lets go of it has brought interrupt line and book up to date.
+    /// The lock. Whoever lets go of it has brought interrupt line and book up to date, and has what goes on looked at.
     class Guard {
     public:
         explicit Guard(Instance &instance) : instance_(instance), lock_(instance.mutex_) {}
@@ -124,6 +131,7 @@ private:
         {
             if (lock_.owns_lock()) {
                 instance_.tell_host();
+                instance_.ask_for_look();
             }
         }
         Guard(const Guard &) = delete;
@@ -155,6 +163,7 @@ private:
     void respond(std::size_t size);
     void startup();
     void tell_host();
+    void ask_for_look();
     void wait_for_worker(Guard &guard, std::uint64_t bound_ns, bool soon = true);
     [[nodiscard]] bool at_rest();
     [[nodiscard]] bool checkpoint(Guard &guard);
@@ -182,6 +191,7 @@ private:
     unsigned deaths_ = 0; // of the worker in this power cycle
     bool held_ = false;   // deterministic: the response is there, its time is not
     std::int64_t visible_at_ns_ = 0;
+    bool look_asked_ = false; // for that time
     std::size_t staged_size_ = 0;
     std::vector<std::uint8_t> staged_; // response, launch data
     InstanceCounters counters_;

@@ -166,7 +166,7 @@ Result<InterfaceImage> Instance::open(std::span<const std::uint8_t> part, std::s
     BANYAN_TRY(const auto bytes, link_->open(part, why));
     auto image = parse_interface(bytes, setup_);
     if (!image && image.error() == Errc::kUnsupported) {
-        why = "it was saved with another interface, other banks or interrupts";
+        why = "it was saved with another interface, DID/VID or window, other banks or interrupts";
         return fail(Errc::kUnsupported);
     }
     if (!image || (image->state == PowerState::kReady) != (head.volatile_size != 0)) {
@@ -219,6 +219,7 @@ Status Instance::resume(InterfaceImage image, std::string &why)
     state_ = PowerState::kReady;
     if (image.held) {
         held_ = true;
+        look_asked_ = false;
         work_ = Work::kCommand;
         visible_at_ns_ = image.visible_at_ns;
         staged_size_ = image.response.size();

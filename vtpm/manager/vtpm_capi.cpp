@@ -72,6 +72,7 @@ struct banyan_vtpm {
     std::unique_ptr<banyan::vtpm::EngineLink> engine;
     std::vector<std::unique_ptr<HostObserver>> observers; // the next two never change after creation
     std::vector<std::unique_ptr<Instance>> instances;
+    std::array<std::atomic<bool>, banyan::vtpm::kMaxInstances> set_up{}; // by banyan_vtpm_set_up
     std::unique_ptr<banyan::vtpm::Snapshots> snapshots;
     banyan::vtpm::BindingTable bindings;
     std::atomic<std::uint64_t> untagged{0};  // no requester, or not from a core
@@ -213,6 +214,12 @@ char *copy_of(const std::string &text)
     return ::strdup(text.c_str());
 }
 
+std::string no_instance(const banyan_vtpm &vtpm, std::uint32_t instance)
+{
+    return "the vTPM chip has " + std::to_string(vtpm.instances.size()) + " instances, so no instance " +
+           std::to_string(instance);
+}
+
 /// An access to a window: its number, and where in it.
 struct Aim {
     std::uint32_t window;
@@ -320,6 +327,11 @@ banyan_status banyan_vtpm_create(const banyan_vtpm_config *config, const banyan_
         if (vtpm->ops.irq != nullptr) {
             instance_config.irq = [chip = vtpm.get(), i](bool level) { chip->ops.irq(chip->opaque, i, level ? 1 : 0); };
         }
+        if (vtpm->ops.look_at != nullptr) {
+            instance_config.look_at = [chip = vtpm.get(), i](std::int64_t when) {
+                chip->ops.look_at(chip->opaque, i, when);
+            };
+        }
         vtpm->observers.push_back(std::make_unique<HostObserver>(vtpm->ops, opaque, i));
         vtpm->instances.push_back(
             std::make_unique<Instance>(instance_config, vtpm->engine->instance(i), vtpm->observers.back().get()));
@@ -372,8 +384,7 @@ banyan_status banyan_vtpm_add_window(banyan_vtpm *vtpm, std::uint32_t instance, 
         return to_c(code);
     };
     if (vtpm->find(instance) == nullptr) {
-        return refuse(Errc::kNotFound, "the vTPM chip has " + std::to_string(vtpm->instances.size()) +
-                                           " instances, so no instance " + std::to_string(instance));
+        return refuse(Errc::kNotFound, no_instance(*vtpm, instance));
     }
     if (vtpm->find(instance)->setup().interface == banyan::vtpm::InterfaceKind::kCrb) {
         return refuse(Errc::kUnsupported,
@@ -455,8 +466,12 @@ banyan_status banyan_vtpm_bind(banyan_vtpm *vtpm, std::uint32_t domain, std::uin
 banyan_status banyan_vtpm_bind_window(banyan_vtpm *vtpm, std::uint32_t domain, std::uint32_t window,
                                       std::uint32_t instance)
 {
-    if (vtpm == nullptr || vtpm->find(instance) == nullptr) {
+    Instance *it = vtpm == nullptr ? nullptr : vtpm->find(instance);
+    if (it == nullptr) {
         return to_c(Errc::kBadArgument);
+    }
+    if (window != 0 && it->setup().interface == banyan::vtpm::InterfaceKind::kCrb) { // its registers name window 0
+        return to_c(Errc::kUnsupported);
     }
     return to_c(vtpm->bindings.bind(domain, window, instance));
 }
@@ -494,6 +509,52 @@ banyan_status banyan_vtpm_configure(banyan_vtpm *vtpm, std::uint32_t instance,
         return to_c(Errc::kUnsupported);
     }
     return to_c(it->configure(to_setup(*config, vtpm->config.did_vid)));
+}
+
+banyan_status banyan_vtpm_set_up(banyan_vtpm *vtpm, std::uint32_t instance, const banyan_vtpm_instance_config *config,
+                                 char **error)
+{
+    if (vtpm == nullptr || config == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    const auto refuse = [&](banyan_status status, const std::string &why) {
+        if (error != nullptr) {
+            *error = copy_of(why);
+        }
+        return status;
+    };
+    if (vtpm->find(instance) == nullptr) {
+        return refuse(to_c(Errc::kNotFound), no_instance(*vtpm, instance));
+    }
+    if (vtpm->set_up[instance].exchange(true)) {
+        const bool seen = vtpm->bindings.of_domain(0, 0) == instance || vtpm->bindings.in_further_window(instance);
+        return refuse(to_c(Errc::kBusy),
+                      "instance " + std::to_string(instance) +
+                          (seen ? " is behind another window" : " has its setup from another device"));
+    }
+    const banyan_status status = banyan_vtpm_configure(vtpm, instance, config);
+    if (status != BANYAN_OK) {
+        vtpm->set_up[instance] = false;
+        return refuse(status, "instance " + std::to_string(instance) + " takes no such setup now");
+    }
+    return status;
+}
+
+int banyan_vtpm_bell(banyan_vtpm *vtpm, std::uint32_t instance)
+{
+    Instance *it = vtpm == nullptr ? nullptr : vtpm->find(instance);
+    return it == nullptr ? -1 : it->bell();
+}
+
+banyan_status banyan_vtpm_look(banyan_vtpm *vtpm, std::uint32_t instance, std::int64_t vtime_ns)
+{
+    Instance *it = vtpm == nullptr ? nullptr : vtpm->find(instance);
+    if (it == nullptr) {
+        return to_c(Errc::kBadArgument);
+    }
+    it->look(vtime_ns);
+    vtpm->report_events();
+    return BANYAN_OK;
 }
 
 banyan_status banyan_vtpm_power_on_held(banyan_vtpm *vtpm, std::uint32_t instance)

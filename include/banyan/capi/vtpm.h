@@ -66,13 +66,15 @@ struct banyan_vtpm_host_ops {
     /*
      * The interrupt line of an instance, 1: asserted. Called with the instance locked, from any thread, in any function
      * of this header that can change it; must not call back. NULL: no interrupts are wired. The library starts no
-     * thread, so the line follows a long command when somebody looks (mmio_read, instance_state).
+     * thread, so the line follows a long command when somebody looks: banyan_vtpm_bell says when.
      */
     void (*irq)(void *opaque, uint32_t instance, int level);
     /* The next three: from any thread, with the instance locked; they must not call back. NULL: not wanted. */
     void (*command)(void *opaque, const struct banyan_vtpm_command *command);
     void (*locality)(void *opaque, uint32_t instance, int32_t from, int32_t to); /* -1: none is active */
     int64_t (*host_ns)(void *opaque); /* a clock for figures alone; no answer depends on it */
+    /* deterministic, with interrupts: banyan_vtpm_look is wanted at this virtual time. As irq; NULL: nobody looks. */
+    void (*look_at)(void *opaque, uint32_t instance, int64_t vtime_ns);
 };
 
 enum banyan_vtpm_interface { BANYAN_VTPM_TIS = 0, BANYAN_VTPM_CRB = 1 };
@@ -122,7 +124,8 @@ banyan_status banyan_vtpm_further_write(struct banyan_vtpm *vtpm, const struct b
 
 /* Which instance a domain's tag selects. Domain 0 is bound to instance 0 at creation. An instance has one domain. */
 banyan_status banyan_vtpm_bind(struct banyan_vtpm *vtpm, uint32_t domain, uint32_t instance);
-/* Behind window 0..8 of a domain from 1 on; its further windows lie side by side from the start of the area. */
+/* Behind window 0..8 of a domain from 1 on; its further windows lie side by side from the start of the area. A CRB can be
+ * behind the first alone: UNSUPPORTED. */
 banyan_status banyan_vtpm_bind_window(struct banyan_vtpm *vtpm, uint32_t domain, uint32_t window, uint32_t instance);
 /* Every window of the domain. */
 banyan_status banyan_vtpm_unbind(struct banyan_vtpm *vtpm, uint32_t domain);
@@ -134,6 +137,20 @@ banyan_status banyan_vtpm_parse(struct banyan_vtpm_instance_config *config, cons
 /* While the instance is off; nothing that software does changes it. BAD_STATE otherwise, UNSUPPORTED: no irq. */
 banyan_status banyan_vtpm_configure(struct banyan_vtpm *vtpm, uint32_t instance,
                                     const struct banyan_vtpm_instance_config *config);
+
+/* The same for whoever gives the machine's instances their setup: once for each instance, so that no two owners of a
+ * command line's words meet. On failure *error, when not NULL, gets a sentence to be freed with free(). */
+banyan_status banyan_vtpm_set_up(struct banyan_vtpm *vtpm, uint32_t instance,
+                                 const struct banyan_vtpm_instance_config *config, char **error);
+
+/*
+ * Interrupts of commands that outlast their doorbell. bell: a descriptor for an event loop, the same from the instance's
+ * configuration to banyan_vtpm_destroy, which closes it; readable when banyan_vtpm_look is due. -1: never needed, without
+ * interrupts or when deterministic (host operation look_at). look: takes in what has happened, so that the line follows;
+ * always allowed.
+ */
+int banyan_vtpm_bell(struct banyan_vtpm *vtpm, uint32_t instance);
+banyan_status banyan_vtpm_look(struct banyan_vtpm *vtpm, uint32_t instance, int64_t vtime_ns);
 
 /*
  * Further windows of domain 0, each with an instance of its own: several TPMs in one machine. address 0: the next free

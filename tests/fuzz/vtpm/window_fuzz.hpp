@@ -73,6 +73,7 @@ inline int run(const Target &target, const std::uint8_t *data, std::size_t size)
         require(config.setup.interrupts && level != line); // each change once
         line = level;
     };
+    config.look_at = [&](std::int64_t) { require(config.setup.interrupts && config.deterministic); };
     Instance instance(config, std::make_unique<testing::FakeLink>(engine));
     (void)instance.power_on();
     std::int64_t now = 0;
@@ -135,7 +136,11 @@ inline int run(const Target &target, const std::uint8_t *data, std::size_t size)
             engine->complete();
             break;
         case 14:
-            (void)instance.state();
+            if ((what & 0x10) != 0) {
+                instance.look(now);
+            } else {
+                (void)instance.state();
+            }
             break;
         default:
             (void)instance.json();

@@ -70,6 +70,10 @@ public:
             ops.irq = [](void *opaque, std::uint32_t instance, int level) {
                 static_cast<Machine *>(opaque)->irq[instance] = level;
             };
+            ops.look_at = [](void *opaque, std::uint32_t instance, std::int64_t when) {
+                static_cast<Machine *>(opaque)->look_at[instance] = when;
+                ++static_cast<Machine *>(opaque)->looks_asked[instance];
+            };
         }
         char *error = nullptr;
         status = banyan_vtpm_create(&config, &ops, this, &vtpm, &error);
@@ -193,6 +197,8 @@ public:
 
     banyan_vtpm *vtpm = nullptr;
     std::array<std::atomic<int>, 4> irq{}; // levels of the first instances
+    std::array<std::atomic<std::int64_t>, 4> look_at{};
+    std::array<std::atomic<int>, 4> looks_asked{};
     banyan_status status = -1;
     std::string why;
 

@@ -75,8 +75,13 @@ static Aml *window_device(uint32_t number,
 {
     Aml *dev = aml_device("TP%.02X", number);
     Aml *crs = aml_resource_template();
+    uint32_t gsi = banyan_vtpm_irq_of(d->instance);
 
     aml_append(crs, aml_memory32_fixed(d->base, d->length, AML_READ_WRITE));
+    if (gsi) {
+        aml_append(crs, aml_interrupt(AML_CONSUMER, AML_LEVEL, AML_ACTIVE_HIGH,
+                                      AML_SHARED, &gsi, 1));
+    }
     aml_append(dev, aml_name_decl("_HID", aml_string("%s", d->hid)));
     aml_append(dev, aml_name_decl("_UID", aml_int(number)));
     aml_append(dev, aml_name_decl("_STA", aml_int(0xF)));

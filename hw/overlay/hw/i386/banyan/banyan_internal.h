@@ -9,6 +9,7 @@
 #include "exec/memory.h"
 #include "hw/pci/pci.h"
 #include "hw/i386/banyan.h"
+#include "hw/qdev-properties.h"
 #include "banyan/capi/domains.h"
 #include "banyan/capi/launch.h"
 #include "banyan/capi/vtpm.h"
@@ -56,6 +57,42 @@ uint64_t banyan_ram_offset(uint64_t hpa);
 X86CPU *banyan_core(uint32_t core);
 /* Drops what a core knows of domains, at machine reset. */
 void banyan_cpu_machine_reset(X86CPU *cpu);
+
+/* ---- what an instance of the vTPM looks like ---- */
+
+/* Words of a device's command line, for the instance that it has. */
+typedef struct BanyanVtpmSetup {
+    char *interface;
+    char *banks;
+    uint32_t did_vid;
+} BanyanVtpmSetup;
+
+#define DEFINE_BANYAN_VTPM_SETUP(_state, _field) \
+    DEFINE_PROP_STRING("interface", _state, _field.interface), \
+    DEFINE_PROP_STRING("banks", _state, _field.banks), \
+    DEFINE_PROP_UINT32("did-vid", _state, _field.did_vid, 0)
+
+/* Describes these properties of a device's class. */
+void banyan_vtpm_setup_describe(ObjectClass *klass);
+/* The machine's chip, if it has a vTPM; else says that it comes first. BQL. */
+BanyanChip *banyan_vtpm_chip(Error **errp);
+/* Once for each instance. gsi: 0, or where its interrupt goes. BQL. */
+bool banyan_vtpm_set_up_instance(struct banyan_vtpm *vtpm, uint32_t instance,
+                                 const BanyanVtpmSetup *setup, uint32_t gsi,
+                                 Error **errp);
+
+/* ---- the vTPM's interrupt lines ---- */
+bool banyan_vtpm_irq_suits(uint32_t gsi, Error **errp);
+void banyan_vtpm_irq_wire(struct banyan_vtpm *vtpm, uint32_t instance,
+                          uint32_t gsi);
+void banyan_vtpm_irq_unwire(void);
+/* The interrupt that an instance is wired to; 0: none. */
+uint32_t banyan_vtpm_irq_of(uint32_t instance);
+/* After an access that was made without the big lock: lines follow. BQL. */
+void banyan_vtpm_irq_settle(void);
+/* struct banyan_vtpm_host_ops */
+void banyan_vtpm_irq_op(void *opaque, uint32_t instance, int level);
+void banyan_vtpm_look_at_op(void *opaque, uint32_t instance, int64_t vtime_ns);
 
 /* ---- the vTPM in snapshots and migration ---- */
 bool banyan_vtpm_state_init(BanyanChip *chip, uint32_t instances, bool has_key,

@@ -47,9 +47,8 @@ struct BanyanVtpmState {
     uint32_t instances;
     uint64_t hash_rate;
     uint32_t sync_bound_us;
-    uint32_t did_vid;
-    char *interface;
-    char *banks;
+    BanyanVtpmSetup setup; /* of instance 0 */
+    uint32_t irq;
     char *rollback;
     char *require_sandbox;
     OnOffAuto acpi;
@@ -124,6 +123,7 @@ static MemTxResult vtpm_read(void *opaque, hwaddr addr, uint64_t *data,
     if (unlocked) {
         bql_lock();
         held_from_here(&held);
+        banyan_vtpm_irq_settle();
     }
     if (rc) {
         *data = ~0ULL;
@@ -151,6 +151,7 @@ static MemTxResult vtpm_write(void *opaque, hwaddr addr, uint64_t data,
     if (cycle.from_core) {
         bql_lock();
         held_from_here(&held);
+        banyan_vtpm_irq_settle();
     }
     trace_banyan_vtpm_write(cycle.requester, area->base + addr, size, data, rc);
     held_to_here(&held);
@@ -210,10 +211,11 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
         .command = vtpm_command,
         .locality = vtpm_locality,
         .host_ns = vtpm_host_ns,
+        .irq = banyan_vtpm_irq_op,
+        .look_at = banyan_vtpm_look_at_op,
     };
     BanyanVtpmState *s = BANYAN_VTPM(dev);
     struct banyan_vtpm_config config;
-    struct banyan_vtpm_instance_config host = { .size = sizeof(host) };
     char *error = NULL;
 
     if (!banyan_machine_suits(errp)) {
@@ -226,11 +228,6 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
     }
     if (!s->engine) {
         error_setg(errp, "engine= is missing: the path of banyan-vtpm-engine");
-        return;
-    }
-    if (banyan_vtpm_parse(&host, s->interface, s->banks)) {
-        error_setg(errp, "interface= is tis or crb; banks= is a list as in "
-                   "sha1+sha256+sha384");
         return;
     }
     if (s->rollback && strcmp(s->rollback, "strict") &&
@@ -250,7 +247,7 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
         .platform = s->platform,
         .sync_bound_ns = (uint64_t)s->sync_bound_us * SCALE_US,
         .deterministic = icount_enabled() != ICOUNT_DISABLED,
-        .did_vid = s->did_vid,
+        .did_vid = s->setup.did_vid,
         .rollback = g_strcmp0(s->rollback, "report") ? BANYAN_ROLLBACK_STRICT
                                                      : BANYAN_ROLLBACK_REPORT,
         .require_sandbox = g_strcmp0(s->require_sandbox, "full")
@@ -264,7 +261,12 @@ static void vtpm_realize(DeviceState *dev, Error **errp)
         free(error);
         return;
     }
-    banyan_vtpm_configure(s->chip->vtpm, 0, &host);
+    if (!banyan_vtpm_set_up_instance(s->chip->vtpm, 0, &s->setup, s->irq,
+                                     errp)) {
+        banyan_vtpm_destroy(s->chip->vtpm);
+        s->chip->vtpm = NULL;
+        return;
+    }
     if (!banyan_vtpm_state_init(s->chip, s->instances,
                                 s->platform || s->snapshot_key, errp)) {
         return;
@@ -298,6 +300,7 @@ static void vtpm_unrealize(DeviceState *dev)
 
     memory_region_del_subregion(get_system_memory(), &s->window.region);
     memory_region_del_subregion(get_system_memory(), &s->further.region);
+    banyan_vtpm_irq_unwire();
     banyan_vtpm_destroy(s->chip->vtpm);
     s->chip->vtpm = NULL;
 }
@@ -320,9 +323,8 @@ static const Property vtpm_properties[] = {
     /* SKINIT of 64 KiB took 177.52 ms on the machine of the Flicker paper. */
     DEFINE_PROP_UINT64("hash-rate", BanyanVtpmState, hash_rate, 369175),
     DEFINE_PROP_UINT32("sync-bound-us", BanyanVtpmState, sync_bound_us, 200),
-    DEFINE_PROP_UINT32("did-vid", BanyanVtpmState, did_vid, 0),
-    DEFINE_PROP_STRING("interface", BanyanVtpmState, interface),
-    DEFINE_PROP_STRING("banks", BanyanVtpmState, banks),
+    DEFINE_BANYAN_VTPM_SETUP(BanyanVtpmState, setup),
+    DEFINE_PROP_UINT32("irq", BanyanVtpmState, irq, 0),
     DEFINE_PROP_STRING("rollback", BanyanVtpmState, rollback),
     DEFINE_PROP_STRING("require-sandbox", BanyanVtpmState, require_sandbox),
     DEFINE_PROP_ON_OFF_AUTO("acpi", BanyanVtpmState, acpi, ON_OFF_AUTO_AUTO),
@@ -353,12 +355,9 @@ static void vtpm_class_init(ObjectClass *klass, void *data)
         "bytes per second of a launch's transfer to its instance; 0: no time");
     object_class_property_set_description(klass, "sync-bound-us",
         "longest wait for the engine inside a register write");
-    object_class_property_set_description(klass, "did-vid",
-        "TPM_DID_VID; 0: the default");
-    object_class_property_set_description(klass, "interface",
-        "of instance 0: tis (the default) or crb");
-    object_class_property_set_description(klass, "banks",
-        "PCR banks of instance 0; the default is sha1+sha256+sha384");
+    banyan_vtpm_setup_describe(klass);
+    object_class_property_set_description(klass, "irq",
+        "global system interrupt of instance 0, may be shared; 0: none");
     object_class_property_set_description(klass, "rollback",
         "an older state file is refused (strict, the default) or reported");
     object_class_property_set_description(klass, "require-sandbox",

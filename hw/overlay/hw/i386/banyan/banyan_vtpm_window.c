@@ -16,24 +16,21 @@ OBJECT_DECLARE_SIMPLE_TYPE(BanyanVtpmWindowState, BANYAN_VTPM_WINDOW)
 struct BanyanVtpmWindowState {
     DeviceState parent_obj;
 
+    BanyanVtpmSetup setup;
     uint32_t instance;
+    uint32_t irq;
     uint64_t addr;
 };
 
 static void window_realize(DeviceState *dev, Error **errp)
 {
     BanyanVtpmWindowState *s = BANYAN_VTPM_WINDOW(dev);
-    BanyanChip *chip;
+    BanyanChip *chip = banyan_vtpm_chip(errp);
     uint32_t number;
     char *error = NULL;
 
-    if (!banyan_machine_suits(errp)) {
-        return;
-    }
-    chip = banyan_chip();
-    if (!chip->vtpm) {
-        error_setg(errp, "a vTPM window needs the chip first: put "
-                   "-device banyan-vtpm before it");
+    if (!chip || !banyan_vtpm_set_up_instance(chip->vtpm, s->instance,
+                                              &s->setup, s->irq, errp)) {
         return;
     }
     if (banyan_vtpm_add_window(chip->vtpm, s->instance, s->addr, &number,
@@ -47,6 +44,8 @@ static void window_realize(DeviceState *dev, Error **errp)
 
 static const Property window_properties[] = {
     DEFINE_PROP_UINT32("instance", BanyanVtpmWindowState, instance, 0),
+    DEFINE_BANYAN_VTPM_SETUP(BanyanVtpmWindowState, setup),
+    DEFINE_PROP_UINT32("irq", BanyanVtpmWindowState, irq, 0),
     DEFINE_PROP_UINT64("addr", BanyanVtpmWindowState, addr, 0),
 };
 
@@ -63,6 +62,9 @@ static void window_class_init(ObjectClass *klass, void *data)
         "number of the vTPM chip's instance behind it");
     object_class_property_set_description(klass, "addr",
         "physical address; 0: the next free place");
+    object_class_property_set_description(klass, "irq",
+        "global system interrupt, may be shared; 0: none");
+    banyan_vtpm_setup_describe(klass);
 }
 
 static const TypeInfo window_types[] = {
