@@ -3,6 +3,7 @@
 
 option(BANYAN_WERROR "Treat warnings as errors" OFF)
 option(BANYAN_BUILD_QEMU "Build the custom QEMU as part of `all`" OFF)
+option(BANYAN_ENGINE_STATIC "Link libtpms and libcrypto into the vTPM's engine where there are archives of them" ON)
 option(BANYAN_LIBFUZZER "Build the fuzz targets with libFuzzer (needs clang)" OFF)
 set(BANYAN_SANITIZE "" CACHE STRING "Comma-separated sanitizers for the host code (address,undefined | thread)")
 set(BANYAN_QEMU_SOURCE "" CACHE PATH "QEMU 10.0 source tree to use instead of Debian's source package")

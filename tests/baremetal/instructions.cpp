@@ -152,14 +152,14 @@ BANYAN_SELFTEST(the_hosts_msrs_are_out_of_reach)
     }
 }
 
-// x2APIC registers, the TSC deadline, machine checks of other makers, unknown numbers at every end of the space.
+// x2APIC registers, what is beside the TSC deadline, machine checks of other makers, unknown numbers at every end of the space.
 BANYAN_SELFTEST(an_msr_that_no_list_names_faults)
 {
     run_in_domain([](u64) {
         for (u32 number = 0x800; number < 0x900; ++number) {
             BANYAN_EXPECT(msr_faults(number));
         }
-        for (const u32 number : {0x3Au, 0x6E0u, 0x4D0u, 0x4B564D00u, 0x4000'0000u, 0x4000'0080u, 0xC000'0085u,
+        for (const u32 number : {0x3Au, 0x6E1u, 0x4D0u, 0x4B564D00u, 0x4000'0000u, 0x4000'0080u, 0xC000'0085u,
                                  0xC000'0104u, 0xC001'0EFFu, 0xC001'0F01u, 0xC001'1FFFu, 0xFFFF'FFFFu, 0x1FFFu}) {
             BANYAN_EXPECT(msr_faults(number));
         }
