@@ -101,9 +101,9 @@ bool make_pair(int type, Fd &one, Fd &other)
 /// from under QEMU.
 class Life final : public Waiter {
 public:
-    static std::shared_ptr<Life> make(std::uint32_t number)
+    static std::shared_ptr<Life> make(std::uint32_t number, const std::shared_ptr<Crowd> &crowd)
     {
-        auto life = std::shared_ptr<Life>(new (std::nothrow) Life(number));
+        auto life = std::shared_ptr<Life>(new (std::nothrow) Life(number, crowd));
         return life && life->prepare() ? life : nullptr;
     }
 
@@ -192,17 +192,19 @@ public:
     void wait(std::uint64_t bound_ns, bool soon) override
     {
         const std::uint64_t begun = monotonic_ns();
+        const Crowd::Member member(*crowd_);
         const bool booting = !host_.pending();
         const auto there = [&] { return booting ? host_.ready() : !host_.pending() || host_.answered(); };
         unsigned turns = 0;
         for (;;) {
-            const std::uint64_t spent = monotonic_ns() - begun;
+            const std::uint64_t now = monotonic_ns();
+            const std::uint64_t spent = now - begun;
             if (there() || spent >= bound_ns) {
                 return;
             }
-            if (soon && !booting && turns < kYieldsMax) {
-                ++turns;
-                ::sched_yield();
+            const bool crowded = crowd_->more_than_cores();
+            host_.tell_crowded(crowded);
+            if (soon && !booting && giving_way_.turn(turns++, now, crowded)) {
                 continue;
             }
             (void)host_.sleep(std::min(bound_ns - spent, kSliceNs), there);
@@ -226,7 +228,7 @@ private:
         return ::poll(&line, 1, 0) > 0 && (line.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
     }
 
-    explicit Life(std::uint32_t number) : number_(number) {}
+    Life(std::uint32_t number, std::shared_ptr<Crowd> crowd) : number_(number), crowd_(std::move(crowd)) {}
 
     bool prepare()
     {
@@ -249,6 +251,8 @@ private:
     const std::uint32_t number_;
     Mailbox *box_ = nullptr;
     MailboxHost host_;
+    const std::shared_ptr<Crowd> crowd_;
+    GivingWay giving_way_;
     Fd memory_;
     Fd bell_;
     Fd line_;
@@ -269,7 +273,7 @@ public:
     Status start(bool restore) override
     {
         drop_life();
-        auto life = Life::make(++lives_);
+        auto life = Life::make(++lives_, engine_.crowd());
         if (!life) {
             return fail(Errc::kNoSpace);
         }

@@ -12,6 +12,7 @@
 
 #include "banyan/base/result.hpp"
 #include "vtpm/link/control.hpp"
+#include "vtpm/link/giving_way.hpp"
 #include "vtpm/link/instance_link.hpp"
 
 namespace banyan::vtpm {
@@ -55,6 +56,7 @@ public:
     [[nodiscard]] const std::string &sandbox() const { return sandbox_; }
     [[nodiscard]] bool alive() const { return alive_.load(std::memory_order_relaxed); }
     [[nodiscard]] bool is_erased(std::uint32_t instance) const;
+    [[nodiscard]] const std::shared_ptr<Crowd> &crowd() const { return crowd_; }
     [[nodiscard]] std::uint64_t rolled_back() const { return rolled_back_.load(std::memory_order_relaxed); }
 
     void report(LinkEvent event);
@@ -79,6 +81,7 @@ private:
     std::array<std::atomic<bool>, kMaxInstances> erased_{};
     std::atomic<std::uint64_t> rolled_back_{0}; // store files found older than the newest
 
+    const std::shared_ptr<Crowd> crowd_ = std::make_shared<Crowd>(cores_of_this_process());
     std::mutex control_mutex_; // reading control_, and events_
     std::vector<LinkEvent> events_;
     std::atomic<bool> news_{false}; // events_ is not empty

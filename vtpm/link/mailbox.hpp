@@ -48,6 +48,7 @@ struct Mailbox {
         std::uint32_t cancel;   // number of the request to cancel
         std::uint32_t sleepers; // threads that sleep until worker.news changes
         std::uint32_t listens;  // somebody's event loop wants the bell
+        std::uint32_t crowded;  // more wait for their workers than there are cores
     } host;
     struct alignas(64) Worker {
         std::uint32_t response; // number of the last answered request; written last

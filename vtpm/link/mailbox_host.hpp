@@ -38,6 +38,13 @@ public:
     }
     /// From now on the worker rings the bell too, or does not.
     void listen(bool yes) { announce(box_->host.listens, yes ? 1 : 0); }
+    /// What the worker's own waits go by.
+    void tell_crowded(bool yes)
+    {
+        if (crowded_.exchange(yes, std::memory_order_relaxed) != yes) {
+            shared_store(box_->host.crowded, yes ? 1 : 0);
+        }
+    }
     /// Marks the pending request as one to cancel; the caller wakes the worker.
     void cancel() { shared_store(box_->host.cancel, posted_.load(std::memory_order_relaxed)); }
 
@@ -58,6 +65,7 @@ private:
     Op op_ = Op::kCommand;
     std::atomic<std::uint32_t> posted_{0}; // the mailbox's own copy may be changed by the worker
     std::atomic<bool> pending_{false};
+    std::atomic<bool> crowded_{false}; // as the worker was told
 };
 
 } // namespace banyan::vtpm

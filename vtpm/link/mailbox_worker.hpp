@@ -34,8 +34,10 @@ public:
     bool wait(std::uint32_t answered, std::uint64_t most_ns)
     {
         const std::uint64_t begun = monotonic_ns();
-        for (unsigned turns = 0; turns < kYieldsMax && monotonic_ns() - begun < kYieldNs; ++turns) {
-            ::sched_yield();
+        std::uint64_t now = begun;
+        const bool crowded = shared_load(box_->host.crowded) != 0;
+        for (unsigned turns = 0; now - begun < kYieldNs && giving_way_.turn(turns, now, crowded);
+             ++turns, now = monotonic_ns()) {
             if (shared_load(box_->host.request) != answered) {
                 return true;
             }
@@ -58,6 +60,7 @@ private:
 
     Mailbox *const box_;
     const int bell_;
+    GivingWay giving_way_;
 };
 
 } // namespace banyan::vtpm
