@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Debian's own QEMU and libvirt in front of `banyan vtpm serve`: scripts/setup unpacks them into the cache, build/stock.
+"""Debian's own QEMU and libvirt in front of `banyan vtpm serve`: scripts/setup --tests unpacks them into the cache, build/stock.
 A test script is called with the build folder; without them it is skipped."""
 
 import pathlib
@@ -20,7 +20,7 @@ def need(*files, check=()):
     """Ends as skipped without one of the files, or if the command `check` fails."""
     for file in (*files, *GUEST, BUILD / "bin/banyan-vtpm-engine"):
         if not file.exists():
-            print(f"SKIP: there is no {file} (scripts/setup, then a build)")
+            print(f"SKIP: there is no {file} (scripts/setup --tests)")
             sys.exit(77)
     done = subprocess.run([str(word) for word in check], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           check=False) if check else None
