@@ -82,7 +82,9 @@ TEST(ControlStream, ALocalityMayBePaddedToAWordWithWhatever)
                     for (const bool padded : {true, false}) {
                         append_be32(bytes, static_cast<std::uint32_t>(code));
                         append_be32(bytes, locality);
-                        bytes.resize(bytes.size() - (padded ? 0 : swtpm::kLocalityPadding));
+                        for (std::size_t i = 0; !padded && i < swtpm::kLocalityPadding; ++i) {
+                            bytes.pop_back();
+                        }
                         append_be32(bytes, static_cast<std::uint32_t>(next.code));
                         bytes.insert(bytes.end(), next.fields, 0); // no data
                     }
