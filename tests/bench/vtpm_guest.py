@@ -9,6 +9,7 @@ core 2 times extends on the second, core 3 times a timer interrupt, and the host
 same machine before the flood. A sample is the worse of two floods: short commands, and RSA key generation.
 """
 
+import math
 import pathlib
 import re
 import shutil
@@ -28,8 +29,10 @@ TICKS = 400
 ROUND_TRIPS = 200
 ROUNDS_MAX = 50
 CORES = 4
+IRQS = (5, 6)
+BQL_EXTENDS = 400
 FLOODS = ("extend", "rsa")
-BQL_LINE = re.compile(r"banyan_vtpm_bql ns (\d+) cpu (\d+) waited (\d+) preempted (\d+)")
+BQL_LINE = re.compile(r"banyan_vtpm_bql ns (\d+) cpu (\d+) waited (\d+) preempted (\d+) control (\d+)")
 
 
 def p99(values):
@@ -94,9 +97,10 @@ def build_of(setting):
     return setting.root / "build"
 
 
-def ours(setting, machines, instances, cores=2, first="", options=(), before=()):
-    return machines.add(Probe(build_of(setting) / "bin/qemu-system-x86_64", build_of(setting), vtpm_devices(build_of(setting), instances, first), cores,
-                              options, before))
+def ours(setting, machines, instances, cores=2, first="", window="", options=(), before=(), **more):
+    build = build_of(setting)
+    return machines.add(Probe(build / "bin/qemu-system-x86_64", build, vtpm_devices(build, instances, first, window), cores, options,
+                              before, **more))
 
 
 def with_swtpm(setting, machines, qemu, device):
@@ -193,30 +197,40 @@ def fair(name):
 def bql_hold_us(setting, pairs):
     """The longest time that the vTPM holds the big lock in one go, under floods of both kinds on two cores.
 
-    Each access is traced. What counts is the thread's own time with the lock, which the host's scheduler and the
-    hypervisor below have no part in, and the whole time of one that waited for anything. The peer is the microsecond.
+    A core's access takes the lock to move an interrupt line, and for nothing else: so both TPMs have an interrupt, and
+    the kernel is one whose driver uses it. What counts is the thread's own time with the lock, which the host's scheduler
+    has no part in, and the whole time of one that waited for anything. The host's timer interrupt is charged to the thread
+    that it meets. How often it met one is seen from a control that lasts as long and does nothing: that many of the longest
+    are set aside, and two standard deviations of what two such counts differ by. The peer is the microsecond.
     """
     figure = Figure("bql_hold_us", "us", peer_of(build_of(setting) / "bin/qemu-system-x86_64"), 20)
+    kernel = "backports-cloud-amd64"
+    if not (build_of(setting) / "images" / kernel / "vmlinuz").exists():
+        raise Missing(f"the kernel {kernel} is not there: scripts/setup --tests")
     for _ in range(pairs or 3):
         with Machines() as machines:
-            probe = ours(setting, machines, 2, cores=CORES)
+            probe = ours(setting, machines, 2, cores=CORES, first=f",irq={IRQS[0]}", window=f",irq={IRQS[1]}", kernel=kernel,
+                         linux="tpm_tis.interrupts=1")
             probe.wait_ready()
             probe.ask_qemu("trace-event-set-state", name="banyan_vtpm_bql", enable=True)
             for kind in FLOODS:
                 probe.ask("flood", 0, kind, 0, 1)
-                extend_ns(probe, tpm=1, core=2, count=100)
+                extend_ns(probe, tpm=1, core=2, count=BQL_EXTENDS)
                 probe.ask("calm")
             probe.ask_qemu("trace-event-set-state", name="banyan_vtpm_bql", enable=False)
             lines = [tuple(map(int, words)) for words in BQL_LINE.findall(probe.text("qemu.log"))]
         if len(lines) < 1000:
-            raise Missing(f"only {len(lines)} accesses were traced")
-        held = sorted(ns if waited else cpu for ns, cpu, waited, _ in lines)
-        wall = sorted(ns for ns, _, _, _ in lines)
+            raise Missing(f"the lock was taken {len(lines)} times only")
+        held = sorted(ns if waited else cpu for ns, cpu, waited, _, _ in lines)
+        wall = sorted(ns for ns, _, _, _, _ in lines)
+        control = sorted(cpu for _, _, _, _, cpu in lines)
+        met = sum(1 for cpu in control if cpu > figure.bar * 1000)
         print(f"bench: bql_hold_us: {len(lines)} times, {sum(1 for line in lines if line[2])} waited, "
               f"{sum(1 for line in lines if line[3])} preempted; median {statistics.median(held):.0f} ns, 99.9 % "
               f"{held[int(0.999 * len(held))]} ns, longest {held[-1]} ns; by the wall 99.9 % "
-              f"{wall[int(0.999 * len(wall))]} ns, longest {wall[-1]} ns", flush=True)
-        figure.add(held[-1] / 1000, 1)
+              f"{wall[int(0.999 * len(wall))]} ns, longest {wall[-1]} ns; control: longest {control[-1]} ns, {met} above "
+              f"the bar; {sum(1 for ns in held if ns > figure.bar * 1000)} of ours", flush=True)
+        figure.add(held[-1 - met - int(2 * math.sqrt(2 * met))] / 1000, 1)
     return figure
 
 

@@ -261,10 +261,36 @@ int Instance::bell()
 
 void Instance::look(std::int64_t now_ns)
 {
-    const Guard guard(*this);
+    if (config_.deterministic) {
+        const Guard guard(*this);
+        look_around(now_ns);
+    } else {
+        look_owed_ = now_ns;
+        look_if_owed();
+    }
+}
+
+void Instance::look_around(std::int64_t now_ns)
+{
     link_->hush();
     service(now_ns);
     look_after_idle_worker();
+}
+
+/// Who asks while somebody else has the lock leaves it to him, who comes here after he has let go.
+void Instance::look_if_owed()
+{
+    while (look_owed_ != kNoLook) {
+        const std::unique_lock lock(mutex_, std::try_to_lock);
+        if (!lock) {
+            return;
+        }
+        if (const std::int64_t asked_at = look_owed_.exchange(kNoLook); asked_at != kNoLook) {
+            look_around(asked_at);
+            tell_host();
+            ask_for_look();
+        }
+    }
 }
 
 /// An idle worker that died is replaced before it is needed, not at every access.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -104,6 +105,7 @@ public:
     /// Who waits for an interrupt asks nobody, so somebody looks when the bell rings. -1: without interrupts there is
     /// none, and deterministic ones come at a virtual time (InstanceConfig::look_at).
     [[nodiscard]] int bell();
+    /// Never waits for the lock, deterministic ones aside: who has it looks when he lets go of it.
     void look(std::int64_t now_ns);
 
     [[nodiscard]] Status launch(LaunchEvent event, std::span<const std::uint8_t> data);
@@ -121,9 +123,11 @@ public:
     [[nodiscard]] std::string json();
 
 private:
+    static constexpr std::int64_t kNoLook = -1;
     enum class Work : std::uint8_t { kNone, kCommand, kAbandoned, kLaunch, kResetEstablished, kStartup };
 
-    /// The lock. Whoever lets go of it has brought interrupt line and book up to date, and has what goes on looked at.
+    /// The lock. Whoever lets go of it has brought interrupt line and book up to date, has what goes on looked at, and
+    /// looks for who could not wait.
     class Guard {
     public:
         explicit Guard(Instance &instance) : instance_(instance), lock_(instance.mutex_) {}
@@ -132,6 +136,8 @@ private:
             if (lock_.owns_lock()) {
                 instance_.tell_host();
                 instance_.ask_for_look();
+                lock_.unlock();
+                instance_.look_if_owed();
             }
         }
         Guard(const Guard &) = delete;
@@ -140,6 +146,7 @@ private:
         {
             instance_.tell_host();
             lock_.unlock();
+            instance_.look_if_owed();
         }
         void lock() { lock_.lock(); }
 
@@ -150,6 +157,8 @@ private:
 
     void service(std::int64_t now_ns);
     void settle();
+    void look_around(std::int64_t now_ns);
+    void look_if_owed();
     void look_after_idle_worker();
     void finish_work(const Answer &answer, std::int64_t now_ns);
     void worker_lost();
@@ -177,6 +186,7 @@ private:
     const InstanceConfig config_;
     InstanceSetup setup_;
     std::mutex mutex_;
+    std::atomic<std::int64_t> look_owed_{kNoLook}; // and when it was asked for
     std::unique_ptr<InstanceLink> link_;
     std::unique_ptr<Interface> interface_;
     FirmwareStartup firmware_;

@@ -168,6 +168,25 @@ TEST_F(TheBell, RingsForACommandThatWasBrokenOff)
     EXPECT_EQ(code_of(guest.command(0, pcr_extend(9, 1))), 0U);
 }
 
+/// QEMU looks under its big lock, which must not wait for a core that is in the instance.
+TEST_F(TheBell, IsLookedAtByWhoHasTheLockForWhoCannotWait)
+{
+    start(create_primary_rsa());
+    ASSERT_TRUE(rings_within(bell, kLongMs));
+    ASSERT_EQ(machine.irq[0], 0);
+    bool back = false;
+    machine.when_irq_moves = [&] {
+        machine.when_irq_moves = nullptr;
+        std::thread other([this] { look(); });
+        other.join();
+        back = true;
+        EXPECT_TRUE(rings_within(bell, 0)) << "the lock is not his";
+    };
+    EXPECT_TRUE(tis::Sts::DataAvail::get(guest.read(0, tis::Reg::kSts)));
+    EXPECT_TRUE(back);
+    EXPECT_FALSE(rings_within(bell, 0)) << "nobody has looked";
+}
+
 TEST_F(TheBell, OutlivesAPowerCycle)
 {
     start(create_primary_rsa());

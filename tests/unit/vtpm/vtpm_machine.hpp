@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <mutex>
 #include <span>
 #include <string>
@@ -68,7 +69,11 @@ public:
         };
         if (options.wired) {
             ops.irq = [](void *opaque, std::uint32_t instance, int level) {
-                static_cast<Machine *>(opaque)->irq[instance] = level;
+                auto *self = static_cast<Machine *>(opaque);
+                self->irq[instance] = level;
+                if (self->when_irq_moves) {
+                    self->when_irq_moves();
+                }
             };
             ops.look_at = [](void *opaque, std::uint32_t instance, std::int64_t when) {
                 static_cast<Machine *>(opaque)->look_at[instance] = when;
@@ -197,6 +202,7 @@ public:
 
     banyan_vtpm *vtpm = nullptr;
     std::array<std::atomic<int>, 4> irq{}; // levels of the first instances
+    std::function<void()> when_irq_moves;  // with the instance locked
     std::array<std::atomic<std::int64_t>, 4> look_at{};
     std::array<std::atomic<int>, 4> looks_asked{};
     banyan_status status = -1;

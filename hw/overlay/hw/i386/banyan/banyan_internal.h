@@ -6,6 +6,7 @@
 #ifndef HW_I386_BANYAN_INTERNAL_H
 #define HW_I386_BANYAN_INTERNAL_H
 
+#include <sys/resource.h>
 #include "exec/memory.h"
 #include "hw/pci/pci.h"
 #include "hw/i386/banyan.h"
@@ -81,6 +82,26 @@ bool banyan_vtpm_set_up_instance(struct banyan_vtpm *vtpm, uint32_t instance,
                                  const BanyanVtpmSetup *setup, uint32_t gsi,
                                  Error **errp);
 
+/* ---- the vTPM and the big lock ---- */
+
+/*
+ * How long it was held in one go: a trace point. Beside the time, the thread's
+ * own part of it, how often it waited for something, and how often the host's
+ * scheduler took it off its core, which is no time of ours.
+ */
+typedef struct BanyanHeldLock {
+    int64_t since; /* 0: not traced */
+    int64_t cpu_since;
+    int64_t ns;
+    int64_t cpu_ns;
+    struct rusage usage;
+} BanyanHeldLock;
+
+void banyan_held_from_here(BanyanHeldLock *held);
+void banyan_held_to_here(BanyanHeldLock *held);
+/* After the lock has been let go, where it is: takes as long once more. */
+void banyan_held_trace(const BanyanHeldLock *held);
+
 /* ---- the vTPM's interrupt lines ---- */
 bool banyan_vtpm_irq_suits(uint32_t gsi, Error **errp);
 void banyan_vtpm_irq_wire(struct banyan_vtpm *vtpm, uint32_t instance,
@@ -88,7 +109,7 @@ void banyan_vtpm_irq_wire(struct banyan_vtpm *vtpm, uint32_t instance,
 void banyan_vtpm_irq_unwire(void);
 /* The interrupt that an instance is wired to; 0: none. */
 uint32_t banyan_vtpm_irq_of(uint32_t instance);
-/* After an access that was made without the big lock: lines follow. BQL. */
+/* After an access: lines follow. Takes the big lock only if one has to. */
 void banyan_vtpm_irq_settle(void);
 /* struct banyan_vtpm_host_ops */
 void banyan_vtpm_irq_op(void *opaque, uint32_t instance, int level);

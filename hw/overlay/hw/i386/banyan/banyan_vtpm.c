@@ -5,7 +5,6 @@
  */
 
 #include "qemu/osdep.h"
-#include <sys/resource.h>
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
@@ -55,81 +54,58 @@ struct BanyanVtpmState {
 };
 
 /*
- * How long the big lock is held for one access: a trace point. Beside the
- * time, the thread's own part of it, how often it waited for something, and how
- * often the host's scheduler took it off its core, which is no time of ours.
+ * A core's accesses come without the big lock: a doorbell may wait for the
+ * engine, and any access for another core of the same instance. Those that QEMU
+ * makes in a core's name come with it, and let it go. Under icount one thread
+ * runs all cores, so a read finds nobody to wait for. What no core makes keeps
+ * it, and reaches no instance.
  */
-typedef struct HeldLock {
-    int64_t since;
-    int64_t cpu_since;
-    struct rusage usage;
-} HeldLock;
+typedef struct Access {
+    struct banyan_cycle cycle;
+    BanyanHeldLock held;
+    bool locked;   /* when it came */
+    bool unlocked; /* for the library */
+} Access;
 
-static int64_t thread_cpu_ns(void)
+static void access_begin(Access *a, MemTxAttrs attrs, bool may_wait)
 {
-    struct timespec now = { 0 };
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return now.tv_sec * NANOSECONDS_PER_SECOND + now.tv_nsec;
-}
-
-static void held_from_here(HeldLock *held)
-{
-    held->since = 0;
-    if (trace_event_get_state_backends(TRACE_BANYAN_VTPM_BQL)) {
-        getrusage(RUSAGE_THREAD, &held->usage);
-        held->since = get_clock();
-        held->cpu_since = thread_cpu_ns();
+    a->cycle = banyan_cycle_of(attrs);
+    a->locked = bql_locked();
+    a->unlocked = a->locked && a->cycle.from_core && may_wait;
+    if (a->unlocked) {
+        bql_unlock();
+    } else if (a->locked) {
+        banyan_held_from_here(&a->held);
     }
 }
 
-static void held_to_here(const HeldLock *held)
+static void access_end(Access *a)
 {
-    int64_t cpu, now;
-    struct rusage usage;
-
-    if (held->since) {
-        cpu = thread_cpu_ns();
-        now = get_clock();
-        getrusage(RUSAGE_THREAD, &usage);
-        trace_banyan_vtpm_bql(now - held->since, cpu - held->cpu_since,
-                              usage.ru_nvcsw - held->usage.ru_nvcsw,
-                              usage.ru_nivcsw - held->usage.ru_nivcsw);
+    if (a->unlocked) {
+        bql_lock();
+    }
+    banyan_vtpm_irq_settle();
+    if (a->locked && !a->unlocked) {
+        banyan_held_to_here(&a->held);
+        banyan_held_trace(&a->held);
     }
 }
 
-/*
- * The library is never called under the big lock by a core: a doorbell may wait
- * for the engine, and any access for another core of the same instance. Under
- * icount one thread runs all cores, so a read finds nobody to wait for.
- */
 static MemTxResult vtpm_read(void *opaque, hwaddr addr, uint64_t *data,
                              unsigned size, MemTxAttrs attrs)
 {
     BanyanVtpmArea *area = opaque;
-    HeldLock held;
-    struct banyan_cycle cycle;
-    bool unlocked;
     banyan_status rc;
+    Access a;
 
-    held_from_here(&held);
-    cycle = banyan_cycle_of(attrs);
-    unlocked = cycle.from_core && !icount_enabled();
-    if (unlocked) {
-        held_to_here(&held);
-        bql_unlock();
-    }
-    rc = area->read(area->vtpm, &cycle, addr, size, data);
-    if (unlocked) {
-        bql_lock();
-        held_from_here(&held);
-        banyan_vtpm_irq_settle();
-    }
+    access_begin(&a, attrs, !icount_enabled());
+    rc = area->read(area->vtpm, &a.cycle, addr, size, data);
+    access_end(&a);
     if (rc) {
         *data = ~0ULL;
     }
-    trace_banyan_vtpm_read(cycle.requester, area->base + addr, size, *data, rc);
-    held_to_here(&held);
+    trace_banyan_vtpm_read(a.cycle.requester, area->base + addr, size, *data,
+                           rc);
     return MEMTX_OK;
 }
 
@@ -137,24 +113,14 @@ static MemTxResult vtpm_write(void *opaque, hwaddr addr, uint64_t data,
                               unsigned size, MemTxAttrs attrs)
 {
     BanyanVtpmArea *area = opaque;
-    HeldLock held;
-    struct banyan_cycle cycle;
     banyan_status rc;
+    Access a;
 
-    held_from_here(&held);
-    cycle = banyan_cycle_of(attrs);
-    if (cycle.from_core) {
-        held_to_here(&held);
-        bql_unlock();
-    }
-    rc = area->write(area->vtpm, &cycle, addr, size, data);
-    if (cycle.from_core) {
-        bql_lock();
-        held_from_here(&held);
-        banyan_vtpm_irq_settle();
-    }
-    trace_banyan_vtpm_write(cycle.requester, area->base + addr, size, data, rc);
-    held_to_here(&held);
+    access_begin(&a, attrs, true);
+    rc = area->write(area->vtpm, &a.cycle, addr, size, data);
+    access_end(&a);
+    trace_banyan_vtpm_write(a.cycle.requester, area->base + addr, size, data,
+                            rc);
     return MEMTX_OK;
 }
 
@@ -172,8 +138,11 @@ static void vtpm_map(BanyanVtpmState *s, BanyanVtpmArea *area, const char *name,
     area->vtpm = s->chip->vtpm;
     memory_region_init_io(&area->region, OBJECT(s), &vtpm_ops, area, name,
                           size);
-    /* It serves many cores at once; instances have their own locks. */
-    area->region.disable_reentrancy_guard = true;
+    if (icount_enabled()) { /* the big lock is part of its order */
+        area->region.disable_reentrancy_guard = true;
+    } else { /* it serves many cores at once; instances have their own locks */
+        memory_region_enable_lockless_io(&area->region);
+    }
     memory_region_add_subregion_overlap(get_system_memory(), area->base,
                                         &area->region, BANYAN_PINNED);
 }

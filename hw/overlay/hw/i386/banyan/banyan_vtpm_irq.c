@@ -75,16 +75,35 @@ static void follow(void)
     }
 }
 
-void banyan_vtpm_irq_settle(void)
+static void follow_if_stale(void)
 {
-    if (qatomic_read(&irq.stale) && qatomic_xchg(&irq.stale, 0)) {
+    if (qatomic_xchg(&irq.stale, 0)) {
         follow();
     }
 }
 
+void banyan_vtpm_irq_settle(void)
+{
+    BanyanHeldLock held;
+
+    if (!qatomic_read(&irq.stale)) {
+        return;
+    }
+    if (bql_locked()) {
+        follow_if_stale();
+        return;
+    }
+    bql_lock();
+    banyan_held_from_here(&held);
+    follow_if_stale();
+    banyan_held_to_here(&held);
+    bql_unlock();
+    banyan_held_trace(&held);
+}
+
 /*
  * With the instance locked. An access of a core is made without the big lock,
- * and settles when it has it again: before the core's next instruction, so that
+ * and settles when it is over: before the core's next instruction, so that
  * a handler that has lowered the line does not come twice.
  */
 static void noted(void)
@@ -110,9 +129,13 @@ void banyan_vtpm_look_at_op(void *opaque, uint32_t instance, int64_t vtime_ns)
 static void look(void *opaque)
 {
     Wire *w = opaque;
+    BanyanHeldLock held;
 
+    banyan_held_from_here(&held);
     banyan_vtpm_look(w->vtpm, w->instance,
                      qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL));
+    banyan_held_to_here(&held);
+    banyan_held_trace(&held);
 }
 
 bool banyan_vtpm_irq_suits(uint32_t gsi, Error **errp)
