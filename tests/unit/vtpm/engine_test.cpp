@@ -201,18 +201,22 @@ TEST(Engine, CommandCancelEndsAKeyGeneration)
     Guest guest(machine.vtpm);
     ASSERT_TRUE(guest.request(0));
     int cancelled = 0;
-    for (int i = 0; i < 10; ++i) {
+    for (int i = 0; i < 100 && cancelled < 5; ++i) { // on a slow host the key may be there before the cancel is
         guest.put(0, create_primary_rsa());
         guest.go(0);
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
         guest.write(0, tis::Reg::kSts, tis::Sts::CommandCancel::kMask);
-        const std::uint32_t code = code_of(guest.take(0));
-        EXPECT_TRUE(code == 0 || code == 0x909) << std::hex << code;
+        const Bytes answer = guest.take(0);
+        const std::uint32_t code = code_of(answer);
+        ASSERT_TRUE(code == 0 || code == 0x909) << std::hex << code;
         cancelled += code == 0x909 ? 1 : 0;
         guest.write(0, tis::Reg::kSts, tis::Sts::CommandReady::kMask, 1);
         EXPECT_EQ(code_of(guest.command(0, get_random(4))), 0U) << "the next command is not cancelled";
+        if (code == 0) {
+            EXPECT_EQ(code_of(guest.command(0, flush(answer))), 0U);
+        }
     }
-    EXPECT_GT(cancelled, 0);
+    EXPECT_EQ(cancelled, 5);
 }
 
 TEST(Engine, LaunchStepOutOfOrderFailsTheInstanceUntilPowerOn)

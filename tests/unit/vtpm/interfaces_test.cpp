@@ -39,12 +39,6 @@ Bytes some_block(std::size_t size)
     return block;
 }
 
-/// TPM2_FlushContext of what a response made.
-Bytes flush(const Bytes &made)
-{
-    return tpm_command(0x8001, 0x165, Bytes(made.begin() + 10, made.begin() + 14));
-}
-
 banyan_vtpm_instance_config config_of(banyan_vtpm_interface interface)
 {
     banyan_vtpm_instance_config config{};

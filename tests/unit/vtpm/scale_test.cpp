@@ -62,12 +62,6 @@ Bytes seed_witness()
     return tpm_command(0x8002, 0x131, body);
 }
 
-Bytes flush(const Bytes &created)
-{
-    Bytes body(created.begin() + 10, created.begin() + 14);
-    return tpm_command(0x8001, 0x165, body);
-}
-
 TEST(ManyInstances, StartAtOnceAndShareNeitherKeysNorSeedsNorRandomNumbers)
 {
     const std::uint32_t many = how_many();

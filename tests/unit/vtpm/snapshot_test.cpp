@@ -86,12 +86,6 @@ Bytes quote_by(std::uint32_t key)
     body.insert(body.end(), {3, 1, 0, 0});
     return tpm_command(0x8002, 0x158, body);
 }
-Bytes flush(std::uint32_t handle)
-{
-    Bytes body;
-    put32(body, handle);
-    return tpm_command(0x8001, 0x165, body);
-}
 Bytes start_hash()
 {
     Bytes body;

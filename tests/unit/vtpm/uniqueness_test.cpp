@@ -54,12 +54,6 @@ Bytes create_key(std::uint32_t parent)
 {
     return create(0x153, parent, 0x00040072, {0, 0x10, 0, 0x18, 0, 0x0b}); // signs, ECDSA with SHA-256
 }
-Bytes flush(std::uint32_t handle)
-{
-    Bytes body;
-    put32(body, handle);
-    return tpm_command(0x8001, 0x165, body);
-}
 Bytes start_session()
 {
     Bytes body;

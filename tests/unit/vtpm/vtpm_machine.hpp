@@ -389,6 +389,19 @@ inline void put16(Bytes &out, std::uint32_t value)
 }
 
 /// An RSA-3072 key: it takes long, and can be cancelled.
+/// TPM2_FlushContext
+[[nodiscard]] inline Bytes flush(std::uint32_t handle)
+{
+    Bytes body;
+    put32(body, handle);
+    return tpm_command(0x8001, 0x165, body);
+}
+/// ... of what a response made.
+[[nodiscard]] inline Bytes flush(const Bytes &made)
+{
+    return tpm_command(0x8001, 0x165, Bytes(made.begin() + 10, made.begin() + 14));
+}
+
 [[nodiscard]] inline Bytes create_primary_rsa()
 {
     Bytes body;
