@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "vtpm/engine/huge_text.hpp"
 #include "vtpm/engine/pool.hpp"
 #include "vtpm/engine/roles.hpp"
 #include "vtpm/engine/tpm_life.hpp"
@@ -713,6 +714,7 @@ int run_zygote(int control, int signer_clients, const EngineOptions &options)
         (void)::send(signer[0], &lineage, sizeof(lineage), MSG_NOSIGNAL);
     }
 
+    move_text_to_huge_pages();
     warm_up();
     Sandbox sandbox = enter_sandbox();
     sandbox.landlock = sandbox.landlock && keeper_hello.landlock && signer_hello.landlock;
