@@ -17,6 +17,7 @@ inline constexpr unsigned kPcrCount = 24; // TCG PC Client Platform TPM Profile 
 enum class Bank : std::uint16_t { kSha1 = 0x0004, kSha256 = 0x000B, kSha384 = 0x000C };
 
 inline constexpr std::array kBanks{Bank::kSha1, Bank::kSha256, Bank::kSha384};
+inline constexpr std::array kQuotedBanks{Bank::kSha256, Bank::kSha384}; // that evidence must show
 
 constexpr std::size_t digest_size(Bank bank)
 {

@@ -305,7 +305,7 @@ private:
                            ", expected at least " + std::to_string(report_.launch) +
                            " (launches in report.cose; each raises it)");
         }
-        for (const Bank bank : {Bank::kSha256, Bank::kSha384}) {
+        for (const Bank bank : kQuotedBanks) {
             if (std::ranges::find(quote_.selections, PcrSelection{bank, kAllPcrs}) == quote_.selections.end()) {
                 return problem(path + ": it covers " + describe(quote_.selections) + ", expected PCR 0 to 23 of " +
                                name_of(bank));

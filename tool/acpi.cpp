@@ -140,6 +140,8 @@ constexpr std::uint8_t kSystemMemory = 0;
 constexpr std::uint8_t kByteAccess = 1;
 constexpr std::uint32_t kLapicEnabled = 1;
 constexpr std::uint32_t kStartMethodTis = 6; // TCG ACPI 1.2, table 8
+constexpr std::uint32_t kStartMethodCrb = 7;
+constexpr std::uint64_t kCrbControlArea = dt::kVtpmBase + 0x40; // TPM_CRB_CTRL_REQ of locality 0: PTP 1.05, table 35
 
 // ---- where they lie, from boot::kAcpi on -----------------------------------------------------------------------------
 
@@ -253,7 +255,8 @@ std::vector<std::uint8_t> make_acpi(const AcpiInput &input)
     area.put(kMcfgAt, mcfg);
 
     auto tpm2 = table_of<Tpm2>("TPM2", 4);
-    tpm2.start_method = kStartMethodTis;
+    tpm2.start_method = input.crb ? kStartMethodCrb : kStartMethodTis;
+    tpm2.control_area = input.crb ? kCrbControlArea : 0;
     tpm2.log_length = input.log_size;
     tpm2.log_address = input.log_base;
     area.put(kTpm2At, tpm2);

@@ -15,6 +15,7 @@ struct AcpiInput {
     std::uint64_t log_base = 0;
     std::uint32_t log_size = 0;
     unsigned tpms = 1; // 1..dt::kVtpmWindows
+    bool crb = false;  // the first, which is the only one then
 };
 
 /// RSDP, XSDT, FADT, MADT, MCFG, TPM2, DSDT and, with more than one TPM, an SSDT as they lie from boot::kAcpi on. Depends on nothing else.

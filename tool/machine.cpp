@@ -26,7 +26,8 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kSchema = 1;
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-constexpr std::size_t kMaxCommandLine = 2047; // Linux on x86: COMMAND_LINE_SIZE with its NUL
+constexpr std::uint32_t kNobody = 0xFFFF'FFFF; // TPM_DID_VID where there is no TPM
+constexpr std::size_t kMaxCommandLine = 2047;  // Linux on x86: COMMAND_LINE_SIZE with its NUL
 constexpr std::string_view kDebian = "debian:";
 constexpr std::string_view kOurs = "banyan:";
 constexpr std::string_view kDefaultCommandLine =
@@ -301,9 +302,9 @@ private:
 
     [[nodiscard]] MachineVm read_vm(const toml::table &table, const Machine &machine) const
     {
-        expect_keys(
-            table, "[[vm]]",
-            {"name", "memory", "base", "kernel", "initrd", "command_line", "loader", "stage0", "on_reboot", "tpms"});
+        expect_keys(table, "[[vm]]",
+                    {"name", "memory", "base", "kernel", "initrd", "command_line", "loader", "stage0", "on_reboot",
+                     "tpms", "interface", "banks", "did_vid", "further_tpm"});
         MachineVm vm;
         const auto name = string_of(table, "name");
         if (!name) {
@@ -330,12 +331,129 @@ private:
             fail_at(*table.get("on_reboot"), "on_reboot must be \"stop\" or \"restart\"");
         }
         vm.on_reboot = on_reboot == "restart" ? OnReboot::kRestart : OnReboot::kStop;
-        const auto tpms = integer_of(table, "tpms").value_or(1);
-        if (tpms < 1 || tpms > dt::kVtpmWindows) {
-            fail_at(*table.get("tpms"), fmt::format("tpms = {} is outside 1 to {}", tpms, dt::kVtpmWindows));
-        }
-        vm.tpms = static_cast<unsigned>(tpms);
+        read_tpms(table, vm);
         return vm;
+    }
+
+    /// The first TPM is what the VM's own keys say, each further one what its [[vm.further_tpm]] says.
+    void read_tpms(const toml::table &table, MachineVm &vm) const
+    {
+        vm.tpms.front() = read_tpm(table);
+        check_first(table, vm.tpms.front());
+        if (const toml::node *node = table.get("further_tpm")) {
+            const toml::array *further = node->as_array();
+            if (further == nullptr) {
+                fail_at(*node, fmt::format("further_tpm must be an array of tables ([[vm.further_tpm]]), not {}",
+                                           type_name(*node)));
+            }
+            if (further->size() > dt::kMaxFurtherVtpms) {
+                fail_at((*further)[dt::kMaxFurtherVtpms],
+                        fmt::format("{} further TPMs are more than the {} that a VM can have", further->size(),
+                                    dt::kMaxFurtherVtpms));
+            }
+            for (const toml::node &element : *further) {
+                const toml::table *one = element.as_table();
+                if (one == nullptr) {
+                    fail_at(element, fmt::format("a further TPM must be a table ([[vm.further_tpm]]), not {}",
+                                                 type_name(element)));
+                }
+                expect_keys(*one, "[[vm.further_tpm]]", {"interface", "banks", "did_vid"});
+                vm.tpms.push_back(read_tpm(*one));
+                if (vm.tpms.back().crb) {
+                    fail_at(
+                        *one->get("interface"),
+                        "a further TPM is a \"fifo\": the one TPM2 table of ACPI names one CRB's address, the first's");
+                }
+            }
+        }
+        if (const auto count = integer_of(table, "tpms")) {
+            const toml::node &node = *table.get("tpms");
+            if (*count < 1 || *count > dt::kVtpmWindows) {
+                fail_at(node, fmt::format("tpms = {} is outside 1 to {}", *count, dt::kVtpmWindows));
+            }
+            if (*count < vm.tpms.size()) {
+                fail_at(node, fmt::format("tpms = {}, but there are {} with those in [[vm.further_tpm]]; raise tpms or "
+                                          "leave it out",
+                                          *count, vm.tpms.size()));
+            }
+            vm.tpms.resize(*count);
+        }
+        if (vm.tpms.front().crb && vm.tpms.size() > 1) {
+            fail_at(
+                *table.get("interface"),
+                "a VM whose TPM is a \"crb\" has it alone: Linux numbers a FIFO before a CRB, so /dev/tpm0 would not "
+                "be the launch's; write \"fifo\", or leave out tpms and further_tpm");
+        }
+    }
+
+    [[nodiscard]] MachineTpm read_tpm(const toml::table &table) const
+    {
+        MachineTpm tpm;
+        const std::string interface = string_of(table, "interface").value_or("fifo");
+        if (interface != "fifo" && interface != "crb") {
+            fail_at(*table.get("interface"),
+                    fmt::format("interface must be \"fifo\" or \"crb\", not \"{}\"", interface));
+        }
+        tpm.crb = interface == "crb";
+        read_banks(table, tpm);
+        if (const auto did_vid = integer_of(table, "did_vid")) {
+            if (*did_vid == 0 || *did_vid >= kNobody) {
+                fail_at(*table.get("did_vid"),
+                        fmt::format(
+                            "did_vid 0x{:x} must be from 1 to 0xfffffffe: device in bits 31 to 16, vendor in 15 to 0",
+                            *did_vid));
+            }
+            tpm.did_vid = static_cast<std::uint32_t>(*did_vid);
+        }
+        return tpm;
+    }
+
+    void read_banks(const toml::table &table, MachineTpm &tpm) const
+    {
+        const toml::node *node = table.get("banks");
+        if (node == nullptr) {
+            return;
+        }
+        const toml::array *names = node->as_array();
+        if (names == nullptr || names->empty()) {
+            fail_at(*node, "banks must be an array of \"sha1\", \"sha256\" and \"sha384\", with one at least");
+        }
+        for (const toml::node &name : *names) {
+            const auto *text = name.as_string();
+            const auto bank = std::find_if(attest::kBanks.begin(), attest::kBanks.end(), [&](attest::Bank one) {
+                return text != nullptr && text->get() == attest::name_of(one);
+            });
+            if (bank == attest::kBanks.end()) {
+                fail_at(name, "banks holds \"sha1\", \"sha256\" and \"sha384\"; the TPM has no others");
+            }
+            if (std::find(tpm.banks.begin(), tpm.banks.end(), *bank) != tpm.banks.end()) {
+                fail_at(name, fmt::format("banks names \"{}\" twice", text->get()));
+            }
+            tpm.banks.push_back(*bank);
+        }
+    }
+
+    /// Evidence is a quote of the first TPM.
+    void check_first(const toml::table &table, const MachineTpm &tpm) const
+    {
+        for (const attest::Bank needed : attest::kQuotedBanks) {
+            if (!tpm.banks.empty() && std::find(tpm.banks.begin(), tpm.banks.end(), needed) == tpm.banks.end()) {
+                fail_at(
+                    *table.get("banks"),
+                    fmt::format("banks without \"{}\": evidence quotes the banks {} of a VM's first TPM, so this VM "
+                                "could not attest; add it",
+                                attest::name_of(needed), quoted_banks()));
+            }
+        }
+    }
+
+    [[nodiscard]] static std::string quoted_banks()
+    {
+        std::string text;
+        for (const attest::Bank bank : attest::kQuotedBanks) {
+            text += fmt::format("{}\"{}\"", text.empty() ? "" : " and ", attest::name_of(bank));
+        }
+        return text;
     }
 
     void read_memory(const toml::table &table, MachineVm &vm) const

@@ -10,6 +10,7 @@
 
 #include <tl/expected.hpp>
 
+#include "attest/banks.hpp"
 #include "attest/reference.hpp"
 #include "tool/exit_status.hpp"
 
@@ -18,6 +19,15 @@
 namespace banyan::tool {
 
 enum class OnReboot { kStop, kRestart };
+
+/// What one TPM of a VM looks like: docs/spec/vtpm.md, section 1.
+struct MachineTpm {
+    bool crb = false;                     // else a FIFO
+    std::vector<attest::Bank> banks;      // none: all that there are
+    std::optional<std::uint32_t> did_vid; // none: the chip's
+
+    friend bool operator==(const MachineTpm &, const MachineTpm &) = default;
+};
 
 struct MachineVm {
     std::string name;
@@ -30,7 +40,7 @@ struct MachineVm {
     std::filesystem::path stage0;
     std::string command_line;
     OnReboot on_reboot = OnReboot::kStop;
-    unsigned tpms = 1; // /dev/tpm0 and on; the first is the launch's
+    std::vector<MachineTpm> tpms = std::vector<MachineTpm>(1); // /dev/tpm0 and on; the first is the launch's
 };
 
 struct Machine {

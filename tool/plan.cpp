@@ -80,7 +80,7 @@ dt::Descriptor make_descriptor(const VmPlan &plan)
     d.core_mask = std::uint64_t{1} << plan.core;
     d.boot_core = plan.core;
     d.vtpm_instance = plan.instance;
-    for (unsigned window = 1; window < plan.vm.tpms; ++window) {
+    for (unsigned window = 1; window < plan.vm.tpms.size(); ++window) {
         d.further_vtpms[window - 1] = layout::instance_of(plan.domain, window);
     }
     d.msr_profile = 1;
@@ -244,14 +244,15 @@ Outcome<Plan> make_plan(const Machine &machine)
         vm.domain = static_cast<unsigned>(i + 1);
         vm.core = vm.domain;
         vm.instance = layout::instance_of(vm.domain, 0);
-        for (unsigned window = 0; window < vm.vm.tpms; ++window) {
+        for (unsigned window = 0; window < vm.vm.tpms.size(); ++window) {
             plan.instances = std::max(plan.instances, layout::instance_of(vm.domain, window) + 1);
         }
         vm.slice = slices[i];
         end = std::max(end, vm.slice + vm.vm.memory);
         vm.descriptor = make_descriptor(vm);
-        vm.acpi = make_acpi({vm.domain, vm.core, vm.vm.memory - boot::kLogSize,
-                             static_cast<std::uint32_t>(boot::kLogSize), vm.vm.tpms});
+        vm.acpi =
+            make_acpi({vm.domain, vm.core, vm.vm.memory - boot::kLogSize, static_cast<std::uint32_t>(boot::kLogSize),
+                       static_cast<unsigned>(vm.vm.tpms.size()), vm.vm.tpms.front().crb});
         auto info = make_boot_info(vm);
         if (!info) {
             return tl::unexpected<Failure>(std::move(info.error()));

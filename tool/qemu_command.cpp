@@ -32,6 +32,25 @@ std::string value(const fs::path &path)
     return out;
 }
 
+/// -device that gives an instance what the machine file says of it; empty: it has the defaults.
+std::string setup_of(unsigned instance, const MachineTpm &tpm)
+{
+    if (tpm == MachineTpm{}) {
+        return "";
+    }
+    std::string device = fmt::format("banyan-vtpm-setup,instance={}", instance);
+    if (tpm.crb) {
+        device += ",interface=crb";
+    }
+    for (std::size_t i = 0; i < tpm.banks.size(); ++i) {
+        device += fmt::format("{}{}", i == 0 ? ",banks=" : "+", attest::name_of(tpm.banks[i]));
+    }
+    if (tpm.did_vid) {
+        device += fmt::format(",did-vid=0x{:08x}", *tpm.did_vid);
+    }
+    return device;
+}
+
 } // namespace
 
 std::string run_file::agent(unsigned domain)
@@ -71,7 +90,16 @@ std::vector<std::string> qemu_command(const Plan &plan, const QemuOptions &optio
     if (machine.launch_arbiter) {
         domains += ",launch-arbiter=" + *machine.launch_arbiter;
     }
-    add("-device", vtpm, "-device", domains);
+    add("-device", vtpm);
+    for (const VmPlan &vm : plan.vms) {
+        for (unsigned window = 0; window < vm.vm.tpms.size(); ++window) {
+            const std::string setup = setup_of(layout::instance_of(vm.domain, window), vm.vm.tpms[window]);
+            if (!setup.empty()) {
+                add("-device", setup);
+            }
+        }
+    }
+    add("-device", domains);
 
     std::string modules;
     for (std::size_t i = 0; i < plan.modules.size(); ++i) {

@@ -79,22 +79,42 @@ std::string unseal()
     return "unsealed " + sha256_hex(read_file(path("secret"))) + "\n";
 }
 
+/// What Linux has found: the driver's name, and which banks have PCRs.
+std::string describe_driver(const std::string &tpm)
+{
+    const std::string folder = "/sys/class/tpm/" + tpm;
+    char target[256];
+    const ssize_t size = ::readlink((folder + "/device/driver").c_str(), target, sizeof(target));
+    const std::string driver(target, size < 0 ? 0 : static_cast<std::size_t>(size));
+    std::string text = driver.substr(driver.rfind('/') + 1) + ", banks";
+    for (const char *bank : {"sha1", "sha256", "sha384"}) {
+        if (::access((folder + "/pcr-" + bank).c_str(), F_OK) == 0) {
+            text += std::string(" ") + bank;
+        }
+    }
+    return text;
+}
+
 } // namespace
 
-std::vector<std::string> describe_further_tpms()
+std::vector<std::string> describe_tpms()
 {
     std::vector<std::string> lines;
     ::mkdir(kFolder.c_str(), 0700);
-    for (unsigned number = 1;; ++number) {
+    for (unsigned number = 0;; ++number) {
         const std::string tpm = "tpm" + std::to_string(number);
         if (::access(("/dev/" + tpm).c_str(), F_OK) != 0) {
             return lines;
         }
-        std::string why;
-        const bool there = try_run(
-            kFolder, {"/usr/bin/tpm2_readpublic", "-Q", "-T", "device:/dev/" + tpm, "-c", kIak, "-n", tpm + ".name"},
-            why);
-        lines.push_back(tpm + ": " + (there ? "IAK " + hex_of(read_file(kFolder + "/" + tpm + ".name")) : why));
+        std::string line = tpm + ": " + describe_driver(tpm);
+        if (number != 0) { // the first one's is in the evidence
+            std::string why;
+            const bool there = try_run(
+                kFolder,
+                {"/usr/bin/tpm2_readpublic", "-Q", "-T", "device:/dev/" + tpm, "-c", kIak, "-n", tpm + ".name"}, why);
+            line += ", IAK " + (there ? hex_of(read_file(kFolder + "/" + tpm + ".name")) : "unread: " + why);
+        }
+        lines.push_back(line);
     }
 }
 

@@ -8,10 +8,11 @@
 
 namespace banyan::agent {
 
-/// Makes the evidence that docs/spec/evidence.md describes, as a tar archive. Throws Failed.
-/// A line for each TPM besides the first, with the name of its attestation key, or why that could not be read.
-std::vector<std::string> describe_further_tpms();
+/// A line for each TPM: its driver, its PCR banks and, where it is not the first, the name of its attestation key or why
+/// that could not be read.
+std::vector<std::string> describe_tpms();
 
+/// Makes the evidence that docs/spec/evidence.md describes, as a tar archive. Throws Failed.
 std::string collect_evidence(const Request &request, OwnPage &own_page);
 
 } // namespace banyan::agent

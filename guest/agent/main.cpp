@@ -119,7 +119,7 @@ void attest(Port &port, const Request &request, OwnPage &own_page)
 
 void serve(Port &port, OwnPage &own_page)
 {
-    for (const std::string &line : describe_further_tpms()) {
+    for (const std::string &line : describe_tpms()) {
         say(line);
     }
     port.send("ready\n");

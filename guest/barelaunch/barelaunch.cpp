@@ -19,6 +19,7 @@ using namespace banyan;
 namespace {
 
 constexpr std::uint32_t kMultibootMagic = 0x2BADB002;
+constexpr std::uint32_t kTpmBase = 0xFED4'0000;
 constexpr std::uint32_t kEcamBase = 0xB000'0000; // of q35: RAM below 4 GiB ends here at the latest
 
 struct MultibootInfo { // Multiboot Specification 0.6.96, 3.3
@@ -163,6 +164,16 @@ Rsdp find_rsdp()
     stop("the firmware has left no ACPI tables");
 }
 
+/// Whether the TPM is a CRB. TCG PC Client PTP 1.05, sections 6.5.2 and 6.5.3: once the registers are valid.
+bool tpm_is_crb()
+{
+    const auto read = [](std::uint32_t at) { return *reinterpret_cast<volatile std::uint32_t *>(kTpmBase + at); };
+    while ((read(0) & 1u << 7) == 0) {
+        asm volatile("pause");
+    }
+    return (read(0x30) & 0xF) == 1;
+}
+
 /// The firmware's tables under a root of our own that adds a TPM2 table and the TPM's device. Returns the size at kAcpi.
 std::uint64_t make_acpi(const boot::Extent &log)
 {
@@ -182,7 +193,9 @@ std::uint64_t make_acpi(const boot::Extent &log)
     tpm2.header.length = sizeof(tpm2);
     tpm2.header.revision = 4;
     tpm2.header.checksum = 0;
-    tpm2.start_method = 6; // FIFO
+    const bool crb = tpm_is_crb();
+    tpm2.start_method = crb ? 7 : 6; // TCG ACPI Specification 1.4, table 8
+    tpm2.control_area = crb ? kTpmBase + 0x40 : 0;
     tpm2.log_size = static_cast<std::uint32_t>(log.size);
     tpm2.log_address = log.base;
     tpm2.header.checksum = checksum_for(&tpm2, sizeof(tpm2));

@@ -11,8 +11,8 @@
 #include "guest/loader/event_log.hpp"
 #include "guest/loader/linux_boot.hpp"
 #include "guest/loader/pci_reset.hpp"
-#include "guest/loader/tis.hpp"
 #include "guest/loader/tpm.hpp"
+#include "guest/loader/tpm_interface.hpp"
 
 // The secure loader: measures what the domain will run into PCR 17 and 18, then runs it. What is measured, in which
 // order, and why nothing can change in between: docs/spec/measurements.md.
@@ -38,7 +38,8 @@ constexpr std::uint64_t kLargePage = 0x83;       // present, writable, 2 MiB
 
 boot::BootInfo info; // the private copy: inside the launch window, out of reach for any device
 
-struct TisPage {
+/// The locality's registers.
+struct TpmPage {
     static constexpr std::uintptr_t kBase = dt::kVtpmBase + kLocality * 0x1000;
 
     std::uint8_t read8(std::uint32_t offset) { return *reinterpret_cast<volatile std::uint8_t *>(kBase + offset); }
@@ -47,6 +48,11 @@ struct TisPage {
     {
         *reinterpret_cast<volatile std::uint8_t *>(kBase + offset) = value;
     }
+    void write32(std::uint32_t offset, std::uint32_t value)
+    {
+        *reinterpret_cast<volatile std::uint32_t *>(kBase + offset) = value;
+    }
+    static constexpr std::uint64_t address() { return kBase; }
     void pause() { asm volatile("pause"); }
 };
 
@@ -62,7 +68,7 @@ struct TisPage {
 
 [[noreturn]] void refuse(const TpmFault &fault)
 {
-    if (fault.transport != TisFault::kNone) {
+    if (fault.transport != TransportFault::kNone) {
         refuse("TPM", describe(fault.transport));
     }
     put("loader: TPM: ");
@@ -173,11 +179,11 @@ void reset_functions(const ConfigSpace &space)
     put("\n");
 }
 
-using VtpmTis = Tis<TisPage>;
+using Vtpm = TpmInterface<TpmPage>;
 
 class Measurer {
 public:
-    Measurer(Tpm<VtpmTis> &tpm, EventLog &log) : tpm_(tpm), log_(log) {}
+    Measurer(Tpm<Vtpm> &tpm, EventLog &log) : tpm_(tpm), log_(log) {}
 
     void measure(std::uint32_t pcr, const char *text, Bytes data)
     {
@@ -199,18 +205,18 @@ public:
     }
 
 private:
-    Tpm<VtpmTis> &tpm_;
+    Tpm<Vtpm> &tpm_;
     EventLog &log_;
 };
 
 void measure_all()
 {
-    TisPage page;
-    VtpmTis tis(page, kPolls);
-    if (const TisFault fault = tis.request(); fault != TisFault::kNone) {
+    TpmPage page;
+    Vtpm vtpm(page, kPolls);
+    if (const TransportFault fault = vtpm.request(); fault != TransportFault::kNone) {
         refuse("TPM", describe(fault));
     }
-    Tpm tpm(tis);
+    Tpm tpm(vtpm);
     constexpr std::uint32_t kPcrs[] = {boot::kPcrCode, boot::kPcrPlatform};
     if (const TpmFault fault = tpm.prepare(kPcrs)) {
         refuse(fault);
@@ -227,7 +233,7 @@ void measure_all()
     measurer.measure(boot::kPcrPlatform, boot::kTextBootInfo,
                      Bytes(reinterpret_cast<const std::uint8_t *>(&info), sizeof(info)));
     measurer.measure(boot::kPcrPlatform, boot::kTextAcpi, bytes_at(info.acpi));
-    tis.relinquish();
+    vtpm.relinquish();
 }
 
 void place_command_line()

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "guest/loader/hash/digest.hpp"
+#include "guest/loader/transport.hpp"
 
 // The TPM's FIFO interface. TCG PC Client PTP 1.05, section 6.5.2. Offsets within one locality's page.
 
@@ -28,20 +29,6 @@ inline constexpr std::uint8_t kStsDataAvail = 1u << 4;
 inline constexpr std::uint8_t kStsExpect = 1u << 3;
 } // namespace tis
 
-enum class TisFault : std::uint8_t {
-    kNone,
-    kAbsent,    // the access register reads as ones: no TPM, or not for us
-    kNoGrant,   // the locality was not granted, seizing included
-    kNotReady,  // commandReady did not come
-    kNoBurst,   // the FIFO took or gave no byte any more
-    kTooEarly,  // the TPM wanted fewer bytes than the command has
-    kTooLate,   // the TPM wanted more
-    kNoAnswer,  // no response within the bound
-    kBadAnswer, // a response with an impossible size
-};
-
-const char *describe(TisFault fault);
-
 /// One locality of a TPM. Mmio: read8(offset), read32(offset), write8(offset, value), pause().
 /// Every wait ends after `polls` looks at a register; there is no clock here.
 template <typename Mmio>
@@ -50,26 +37,23 @@ public:
     Tis(Mmio &mmio, std::uint32_t polls) : mmio_(mmio), polls_(polls) {}
 
     /// Takes the locality, from a lower one if need be.
-    [[nodiscard]] TisFault request()
+    [[nodiscard]] TransportFault request()
     {
-        if (mmio_.read8(tis::kAccess) == 0xFF) {
-            return TisFault::kAbsent;
-        }
         mmio_.write8(tis::kAccess, tis::kAccessRequestUse);
         if (granted(polls_ / 16 + 1)) {
-            return TisFault::kNone;
+            return TransportFault::kNone;
         }
         mmio_.write8(tis::kAccess, tis::kAccessSeize);
-        return granted(polls_) ? TisFault::kNone : TisFault::kNoGrant;
+        return granted(polls_) ? TransportFault::kNone : TransportFault::kNoGrant;
     }
 
     void relinquish() { mmio_.write8(tis::kAccess, tis::kAccessActive); }
 
     /// Sends a command and receives its response, `size` bytes of `response`.
-    [[nodiscard]] TisFault transmit(Bytes command, std::span<std::uint8_t> response, std::size_t &size)
+    [[nodiscard]] TransportFault transmit(Bytes command, std::span<std::uint8_t> response, std::size_t &size)
     {
-        TisFault fault = send(command);
-        if (fault == TisFault::kNone) {
+        TransportFault fault = send(command);
+        if (fault == TransportFault::kNone) {
             fault = receive(response, size);
         }
         mmio_.write8(tis::kSts, tis::kStsCommandReady); // to idle; the answer, if any, has been read
@@ -111,85 +95,58 @@ private:
 
     std::uint8_t status() { return static_cast<std::uint8_t>(mmio_.read32(tis::kSts)); }
 
-    TisFault send(Bytes command)
+    TransportFault send(Bytes command)
     {
         mmio_.write8(tis::kSts, tis::kStsCommandReady);
         if (!wait(tis::kStsCommandReady)) {
-            return TisFault::kNotReady;
+            return TransportFault::kNotReady;
         }
         while (!command.empty()) {
             std::uint32_t room = burst();
             if (room == 0) {
-                return TisFault::kNoBurst;
+                return TransportFault::kNoBurst;
             }
             for (; room != 0 && !command.empty(); --room, command = command.subspan(1)) {
                 mmio_.write8(tis::kFifo, command.front());
             }
             if (!wait(tis::kStsValid)) {
-                return TisFault::kNotReady;
+                return TransportFault::kNotReady;
             }
             const bool more = (status() & tis::kStsExpect) != 0;
             if (more != !command.empty()) {
-                return more ? TisFault::kTooLate : TisFault::kTooEarly;
+                return more ? TransportFault::kTooLate : TransportFault::kTooEarly;
             }
         }
         mmio_.write8(tis::kSts, tis::kStsGo);
-        return TisFault::kNone;
+        return TransportFault::kNone;
     }
 
-    TisFault receive(std::span<std::uint8_t> response, std::size_t &size)
+    TransportFault receive(std::span<std::uint8_t> response, std::size_t &size)
     {
-        constexpr std::size_t kHeader = 10; // tag, size, code
         if (!wait(tis::kStsValid | tis::kStsDataAvail)) {
-            return TisFault::kNoAnswer;
+            return TransportFault::kNoAnswer;
         }
-        size = kHeader;
+        size = kTpmHeader;
         for (std::size_t got = 0; got < size;) {
             std::uint32_t available = burst();
             if (available == 0) {
-                return TisFault::kNoBurst;
+                return TransportFault::kNoBurst;
             }
             for (; available != 0 && got < size; --available) {
                 response[got++] = mmio_.read8(tis::kFifo);
-                if (got == kHeader) {
-                    size = static_cast<std::size_t>(response[2]) << 24 | static_cast<std::size_t>(response[3]) << 16 |
-                           static_cast<std::size_t>(response[4]) << 8 | response[5];
-                    if (size < kHeader || size > response.size()) {
-                        return TisFault::kBadAnswer;
+                if (got == kTpmHeader) {
+                    size = claimed_size(response.data());
+                    if (size < kTpmHeader || size > response.size()) {
+                        return TransportFault::kBadAnswer;
                     }
                 }
             }
         }
-        return TisFault::kNone;
+        return TransportFault::kNone;
     }
 
     Mmio &mmio_;
     std::uint32_t polls_;
 };
-
-inline const char *describe(TisFault fault)
-{
-    switch (fault) {
-    case TisFault::kNone:
-        return "no fault";
-    case TisFault::kAbsent:
-        return "there is none";
-    case TisFault::kNoGrant:
-        return "locality 2 was not granted";
-    case TisFault::kNotReady:
-        return "it did not become ready";
-    case TisFault::kNoBurst:
-        return "its FIFO stopped";
-    case TisFault::kTooEarly:
-        return "it took the command to be shorter";
-    case TisFault::kTooLate:
-        return "it took the command to be longer";
-    case TisFault::kNoAnswer:
-        return "it did not answer";
-    case TisFault::kBadAnswer:
-        return "its answer has an impossible size";
-    }
-    return "unknown";
-}
 
 } // namespace banyan::loader

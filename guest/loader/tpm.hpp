@@ -6,7 +6,7 @@
 
 #include "guest/loader/event_log.hpp"
 #include "guest/loader/hash/digest.hpp"
-#include "guest/loader/tis.hpp"
+#include "guest/loader/transport.hpp"
 
 // The TPM commands the loader knows: which PCR banks there are, and extending. TPM 2.0 Library, part 3.
 
@@ -53,12 +53,12 @@ struct OtherBanks {
 std::size_t digest_size(Alg alg);
 
 struct TpmFault {
-    TisFault transport = TisFault::kNone;
+    TransportFault transport = TransportFault::kNone;
     std::uint32_t code = 0; // of the response: TPM_RC
     bool malformed = false; // an answer that is none
     std::uint16_t bank = 0; // active, and of an unknown size
 
-    explicit operator bool() const { return transport != TisFault::kNone || code != 0 || malformed || bank != 0; }
+    explicit operator bool() const { return transport != TransportFault::kNone || code != 0 || malformed || bank != 0; }
 };
 
 /// The TPM as the loader uses it. After a fault nothing may be booted: a PCR may lack a measurement.
@@ -106,7 +106,8 @@ private:
     TpmFault run(TpmCommand &command, Bytes &answer)
     {
         std::size_t size = 0;
-        if (const TisFault fault = transport_.transmit(command.bytes(), response_, size); fault != TisFault::kNone) {
+        if (const TransportFault fault = transport_.transmit(command.bytes(), response_, size);
+            fault != TransportFault::kNone) {
             return {.transport = fault};
         }
         answer = Bytes(response_).first(size);

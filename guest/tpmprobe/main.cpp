@@ -30,6 +30,7 @@
 #include <ctime>
 #include <dirent.h>
 #include <fcntl.h>
+#include <functional>
 #include <sched.h>
 #include <string>
 #include <string_view>
@@ -49,6 +50,7 @@ namespace {
 using namespace banyan::tpmprobe;
 using Words = std::vector<std::string>;
 
+constexpr const char *kUsage = "error usage";
 constexpr std::size_t kCountMax = 1'000'000;
 constexpr std::uint32_t kBenchPcr = 16;
 constexpr std::size_t kRandomMax = 64; // TPM2B_DIGEST of SHA-512
@@ -140,6 +142,17 @@ std::string device(std::size_t n, const char *kind = "tpm")
     return std::string("/dev/") + kind + std::to_string(n);
 }
 
+/// Opens TPM N, the second word of a command of `count` words, for `use`; or says what is wrong.
+std::string with_tpm(const Words &words, std::size_t count, const std::function<std::string(Tpm &)> &use)
+{
+    std::size_t n = 0;
+    if (words.size() != count || !number(words[1], 65535, n)) {
+        return kUsage;
+    }
+    Tpm tpm(device(n));
+    return tpm.open() ? use(tpm) : error(device(n));
+}
+
 std::string link_of(const std::string &path)
 {
     std::array<char, PATH_MAX> target{};
@@ -181,62 +194,56 @@ std::string list(const Words & /*words*/)
 
 std::string extend(const Words &words)
 {
-    std::size_t n = 0;
-    std::size_t pcr = 0;
-    if (words.size() != 4 || !number(words[1], 65535, n) || !number(words[2], 23, pcr) ||
-        words[3].size() != 2 * kSha256Size) {
-        return "error usage";
-    }
-    std::array<std::uint8_t, kSha256Size> digest{};
-    for (std::size_t i = 0; i < digest.size(); ++i) {
-        const char *at = words[3].data() + 2 * i;
-        if (std::from_chars(at, at + 2, digest[i], 16).ptr != at + 2) {
-            return "error usage";
+    return with_tpm(words, 4, [&](Tpm &tpm) -> std::string {
+        std::size_t pcr = 0;
+        std::array<std::uint8_t, kSha256Size> digest{};
+        if (!number(words[2], 23, pcr) || words[3].size() != 2 * kSha256Size) {
+            return kUsage;
         }
-    }
-    Tpm tpm(device(n));
-    if (!tpm.open()) {
-        return error(device(n));
-    }
-    const auto response = tpm.command(pcr_extend(static_cast<std::uint32_t>(pcr), digest));
-    return response.empty() ? error(device(n)) : std::to_string(result_of(response));
+        for (std::size_t i = 0; i < digest.size(); ++i) {
+            const char *at = words[3].data() + 2 * i;
+            if (std::from_chars(at, at + 2, digest[i], 16).ptr != at + 2) {
+                return kUsage;
+            }
+        }
+        const auto response = tpm.command(pcr_extend(static_cast<std::uint32_t>(pcr), digest));
+        return response.empty() ? error("/dev/tpm" + words[1]) : std::to_string(result_of(response));
+    });
+}
+
+/// In hex, what a command with one number of at most `most` brings; `take` finds it in the response.
+std::string ask(const Words &words, std::size_t most, Bytes (*command)(std::size_t),
+                std::span<const std::uint8_t> (*take)(std::span<const std::uint8_t>), const char *nothing)
+{
+    return with_tpm(words, 3, [&](Tpm &tpm) -> std::string {
+        std::size_t value = 0;
+        if (!number(words[2], most, value)) {
+            return kUsage;
+        }
+        const std::string text = hex(take(tpm.command(command(value))));
+        return text.empty() ? nothing : text;
+    });
 }
 
 std::string read_pcr(const Words &words)
 {
-    std::size_t n = 0;
-    std::size_t pcr = 0;
-    if (words.size() != 3 || !number(words[1], 65535, n) || !number(words[2], 23, pcr)) {
-        return "error usage";
-    }
-    Tpm tpm(device(n));
-    if (!tpm.open()) {
-        return error(device(n));
-    }
-    const std::string text = hex(digest_of(tpm.command(pcr_read(static_cast<std::uint32_t>(pcr)))));
-    return text.empty() ? "error no digest" : text;
+    return ask(
+        words, 23, [](std::size_t pcr) { return pcr_read(static_cast<std::uint32_t>(pcr)); }, digest_of,
+        "error no digest");
 }
 
 std::string random_bytes(const Words &words)
 {
-    std::size_t n = 0;
-    std::size_t count = 0;
-    if (words.size() != 3 || !number(words[1], 65535, n) || !number(words[2], kRandomMax, count)) {
-        return "error usage";
-    }
-    Tpm tpm(device(n));
-    if (!tpm.open()) {
-        return error(device(n));
-    }
-    const std::string text = hex(random_of(tpm.command(get_random(static_cast<std::uint16_t>(count)))));
-    return text.empty() ? "error no bytes" : text;
+    return ask(
+        words, kRandomMax, [](std::size_t count) { return get_random(static_cast<std::uint16_t>(count)); }, random_of,
+        "error no bytes");
 }
 
 std::string banks(const Words &words)
 {
     std::size_t n = 0;
     if (words.size() != 2 || !number(words[1], 65535, n)) {
-        return "error usage";
+        return kUsage;
     }
     DIR *dir = ::opendir(("/sys/class/tpm/tpm" + std::to_string(n)).c_str());
     if (dir == nullptr) {
@@ -260,21 +267,15 @@ std::string banks(const Words &words)
 
 std::string make_key(const Words &words)
 {
-    std::size_t n = 0;
-    if (words.size() != 2 || !number(words[1], 65535, n)) {
-        return "error usage";
-    }
-    Tpm tpm(device(n));
-    if (!tpm.open()) {
-        return error(device(n));
-    }
-    const std::int64_t begin = now_ns();
-    const std::uint32_t handle = handle_of(tpm.command(create_primary_rsa()));
-    const std::int64_t took = now_ns() - begin;
-    if (handle == 0 || result_of(tpm.command(flush(handle))) != 0) {
-        return "error no key";
-    }
-    return std::to_string(took);
+    return with_tpm(words, 2, [](Tpm &tpm) -> std::string {
+        const std::int64_t begin = now_ns();
+        const std::uint32_t handle = handle_of(tpm.command(create_primary_rsa()));
+        const std::int64_t took = now_ns() - begin;
+        if (handle == 0 || result_of(tpm.command(flush(handle))) != 0) {
+            return "error no key";
+        }
+        return std::to_string(took);
+    });
 }
 
 /// Lines as "  5:   12   0   IO-APIC   5-fasteoi   tpm0, tpm1", a count for each core.
@@ -308,7 +309,7 @@ std::string firmware_log(const Words &words)
 {
     std::size_t n = 0;
     if (words.size() != 2 || !number(words[1], 65535, n)) {
-        return "error usage";
+        return kUsage;
     }
     const std::string path = "/sys/kernel/security/tpm" + std::to_string(n) + "/binary_bios_measurements";
     std::FILE *file = std::fopen(path.c_str(), "r");
@@ -333,29 +334,28 @@ std::string joined(const std::vector<std::int64_t> &values)
 
 std::string time_extends(const Words &words)
 {
-    std::size_t n = 0;
-    std::size_t count = 0;
-    std::size_t core = 0;
-    if (words.size() != 4 || !number(words[1], 65535, n) || !number(words[2], kCountMax, count) ||
-        !number(words[3], 63, core)) {
-        return "error usage";
-    }
-    Tpm tpm(device(n));
-    if (!tpm.open() || !run_on(core)) {
-        return error(device(n));
-    }
-    const std::array<std::uint8_t, kSha256Size> digest{1};
-    const Bytes command = pcr_extend(kBenchPcr, digest);
-    std::vector<std::int64_t> times(count);
-    for (std::int64_t &time : times) {
-        const std::int64_t begin = now_ns();
-        const std::uint32_t result = result_of(tpm.command(command));
-        time = now_ns() - begin;
-        if (result != 0) {
-            return "error TPM_RC " + std::to_string(result);
+    return with_tpm(words, 4, [&](Tpm &tpm) -> std::string {
+        std::size_t count = 0;
+        std::size_t core = 0;
+        if (!number(words[2], kCountMax, count) || !number(words[3], 63, core)) {
+            return kUsage;
         }
-    }
-    return joined(times);
+        if (!run_on(core)) {
+            return error("core");
+        }
+        const std::array<std::uint8_t, kSha256Size> digest{1};
+        const Bytes command = pcr_extend(kBenchPcr, digest);
+        std::vector<std::int64_t> times(count);
+        for (std::int64_t &time : times) {
+            const std::int64_t begin = now_ns();
+            const std::uint32_t result = result_of(tpm.command(command));
+            time = now_ns() - begin;
+            if (result != 0) {
+                return "error TPM_RC " + std::to_string(result);
+            }
+        }
+        return joined(times);
+    });
 }
 
 std::string time_timer(const Words &words)
@@ -363,7 +363,7 @@ std::string time_timer(const Words &words)
     std::size_t count = 0;
     std::size_t core = 0;
     if (words.size() != 3 || !number(words[1], kCountMax, count) || !number(words[2], 63, core)) {
-        return "error usage";
+        return kUsage;
     }
     if (!run_on(core)) {
         return error("core");
@@ -415,14 +415,14 @@ std::string begin_flood(const Words &words, Flood &flood)
     std::size_t n = 0;
     if (words.size() < 4 || !number(words[1], 65535, n) ||
         (words[2] != "extend" && words[2] != "rsa" && words[2] != "none") || !flood.children.empty()) {
-        return "error usage";
+        return kUsage;
     }
     flood.shared->commands = 0;
     flood.shared->ends = false;
     for (std::size_t i = 3; i < words.size(); ++i) {
         std::size_t core = 0;
         if (!number(words[i], 63, core)) {
-            return "error usage";
+            return kUsage;
         }
         // /dev/tpmN has one user at a time; the others come through the resource manager's node.
         const std::string path = device(n, i == 3 ? "tpm" : "tpmrm");

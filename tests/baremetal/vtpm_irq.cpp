@@ -55,18 +55,7 @@ struct Fifo {
         start(command, sizeof command);
     }
     /// An RSA key in the null hierarchy: longer than any doorbell waits.
-    void make_key() const
-    {
-        const u8 key[] = {
-            0x80, 0x02, 0, 0,    0,    67,   0, 0,    0x01, 0x31, 0x40, 0, 0, 7, // header, TPM_RH_NULL
-            0,    0,    0, 9,    0x40, 0,    0, 9,    0,    0,    0,    0, 0,    // TPM_RS_PW, empty
-            0,    4,    0, 0,    0,    0,                                        // no password, no data
-            0,    26,   0, 1,    0,    0x0B, 0, 3,    0,    0x72, 0,    0,       // RSA, SHA-256, storage key, no policy
-            0,    6,    0, 0x80, 0,    0x43, 0, 0x10, 0x08, 0,    0,    0, 0, 0, 0, 0, // AES-128-CFB, 2048 bits
-            0,    0,    0, 0,    0,    0};                                             // no outside data, no PCR
-        static_assert(sizeof key == 67);
-        start(key, sizeof key);
-    }
+    void make_key() const { start(tpm::kCreateKey, sizeof tpm::kCreateKey); }
     void end() const
     {
         write<u32>(at(kIntEnable), 0);

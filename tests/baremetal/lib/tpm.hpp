@@ -4,7 +4,8 @@
 #include "banyan/arch/domain_table.hpp"
 #include "tests/baremetal/lib/selftest.hpp"
 
-// A driver for the TPM's FIFO window, small and literal: TCG PC Client PTP 1.05, 6.5.2; commands of TPM 2.0 Library, part 3.
+// A driver for a TPM's window, small and literal: TCG PC Client PTP 1.05, 6.5.2 (FIFO) and 6.5.3 (CRB); commands of TPM 2.0
+// Library, part 3. request(), relinquish(), transmit() and all commands go by the interface that the TPM has.
 
 namespace banyan::bare::tpm {
 
@@ -45,8 +46,76 @@ inline u32 status(u32 locality)
     return read<u32>(at(locality, kStatus));
 }
 
+// ---- CRB ------------------------------------------------------------------------------------------------------------------
+
+namespace crb {
+inline constexpr u32 kLocState = 0x00;
+inline constexpr u32 kLocCtrl = 0x08;
+inline constexpr u32 kLocSts = 0x0C;
+inline constexpr u32 kInterfaceId = 0x30; // of a FIFO, too
+inline constexpr u32 kCtrlReq = 0x40;
+inline constexpr u32 kCtrlSts = 0x44;
+inline constexpr u32 kCtrlStart = 0x4C;
+inline constexpr u32 kBuffer = 0x80;
+
+inline constexpr u32 kNotEstablished = 1u << 0; // of TPM_LOC_STATE
+inline constexpr u32 kAssigned = 1u << 1;
+inline constexpr u32 kRequestAccess = 1u << 0; // of TPM_LOC_CTRL
+inline constexpr u32 kRelinquish = 1u << 1;
+inline constexpr u32 kSeize = 1u << 2;
+inline constexpr u32 kGranted = 1u << 0; // of TPM_LOC_STS
+inline constexpr u32 kBeenSeized = 1u << 1;
+inline constexpr u32 kCmdReady = 1u << 0; // of TPM_CRB_CTRL_REQ
+inline constexpr u32 kGoIdle = 1u << 1;
+inline constexpr u32 kIdle = 1u << 1; // of TPM_CRB_CTRL_STS
+} // namespace crb
+
+/// Once the registers are valid, which access() or TPM_LOC_STATE say at the same place.
+inline bool is_crb()
+{
+    (void)eventually([] { return (access(0) & kValid) != 0; }, kSecond);
+    return (read<u32>(at(0, crb::kInterfaceId)) & 0xF) == 1;
+}
+
+/// Puts a command into the buffer and has it executed; does not wait.
+inline bool crb_start(u32 locality, const u8 *command, u32 size)
+{
+    write<u32>(at(locality, crb::kCtrlReq), crb::kCmdReady);
+    if (!eventually([=] {
+            return read<u32>(at(locality, crb::kCtrlReq)) == 0 &&
+                   (read<u32>(at(locality, crb::kCtrlSts)) & crb::kIdle) == 0;
+        })) {
+        return false;
+    }
+    for (u32 i = 0; i < size; ++i) {
+        write<u8>(at(locality, crb::kBuffer + i), command[i]);
+    }
+    write<u32>(at(locality, crb::kCtrlStart), 1);
+    return true;
+}
+
+inline u32 crb_transmit(u32 locality, const u8 *command, u32 size, u8 *buffer, u32 room, u32 &got)
+{
+    if (!crb_start(locality, command, size) ||
+        !eventually([=] { return read<u32>(at(locality, crb::kCtrlStart)) == 0; })) {
+        return kNoAnswer;
+    }
+    const u32 claimed = __builtin_bswap32(read<u32>(at(locality, crb::kBuffer + 2)));
+    for (; got < room && got < claimed; ++got) {
+        buffer[got] = read<u8>(at(locality, crb::kBuffer + got));
+    }
+    write<u32>(at(locality, crb::kCtrlReq), crb::kGoIdle);
+    return got < 10 ? kNoAnswer : u32{buffer[6]} << 24 | u32{buffer[7]} << 16 | u32{buffer[8]} << 8 | buffer[9];
+}
+
+// ---- either ---------------------------------------------------------------------------------------------------------------
+
 inline bool request(u32 locality)
 {
+    if (is_crb()) {
+        write<u32>(at(locality, crb::kLocCtrl), crb::kRequestAccess);
+        return eventually([=] { return (read<u32>(at(locality, crb::kLocSts)) & crb::kGranted) != 0; }, kSecond);
+    }
     write<u8>(at(locality, kAccess), kRequestUse);
     return eventually(
         [=] { return (access(locality) & (kActive | 0x80)) == (kActive | 0x80) && access(locality) != 0xFF; }, kSecond);
@@ -54,6 +123,10 @@ inline bool request(u32 locality)
 
 inline void relinquish(u32 locality)
 {
+    if (is_crb()) {
+        write<u32>(at(locality, crb::kLocCtrl), crb::kRelinquish);
+        return;
+    }
     write<u8>(at(locality, kAccess), kActive);
 }
 
@@ -66,6 +139,9 @@ inline bool wait_status(u32 locality, u8 mask)
 inline u32 transmit(u32 locality, const u8 *command, u32 size, u8 *buffer, u32 room, u32 &got)
 {
     got = 0;
+    if (is_crb()) {
+        return crb_transmit(locality, command, size, buffer, room, got);
+    }
     write<u8>(at(locality, kStatus), kReady);
     if (!wait_status(locality, kReady)) {
         return kNoAnswer;
@@ -147,5 +223,15 @@ inline u32 shutdown(u32 locality, u8 type)
     u32 got;
     return transmit(locality, command, sizeof command, answer, sizeof answer, got);
 }
+
+/// TPM2_CreatePrimary of an RSA key in the null hierarchy: longer than any doorbell waits.
+inline constexpr u8 kCreateKey[] = {
+    0x80, 0x02, 0, 0,    0,    67,   0, 0,    0x01, 0x31, 0x40, 0, 0, 7,       // header, TPM_RH_NULL
+    0,    0,    0, 9,    0x40, 0,    0, 9,    0,    0,    0,    0, 0,          // TPM_RS_PW, empty
+    0,    4,    0, 0,    0,    0,                                              // no password, no data
+    0,    26,   0, 1,    0,    0x0B, 0, 3,    0,    0x72, 0,    0,             // RSA, SHA-256, storage key, no policy
+    0,    6,    0, 0x80, 0,    0x43, 0, 0x10, 0x08, 0,    0,    0, 0, 0, 0, 0, // AES-128-CFB, 2048 bits
+    0,    0,    0, 0,    0,    0};                                             // no outside data, no PCR
+static_assert(sizeof kCreateKey == 67);
 
 } // namespace banyan::bare::tpm

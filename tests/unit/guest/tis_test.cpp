@@ -25,8 +25,7 @@ Buffer answer_of(std::size_t size)
 /// Registers of one locality, PTP 6.5.2, and the ways in which a TPM can be slow or broken.
 struct FakeTpm {
     std::uint32_t burst_size = 64;
-    unsigned slow = 0; // looks at a register before a change shows
-    bool absent = false;
+    unsigned slow = 0;         // looks at a register before a change shows
     bool other_active = false; // a lower locality holds the TPM until seized
     bool never_grants = false;
     bool never_ready = false;
@@ -55,9 +54,6 @@ struct FakeTpm {
 
     std::uint8_t read8(std::uint32_t offset)
     {
-        if (absent) {
-            return 0xFF;
-        }
         if (offset == tis::kAccess) {
             return static_cast<std::uint8_t>(tis::kAccessValid | (active && settled() ? tis::kAccessActive : 0));
         }
@@ -133,10 +129,10 @@ struct Talk {
     std::size_t size = 0;
     unsigned polls = 100;
 
-    TisFault run()
+    TransportFault run()
     {
         Tis tis(tpm, polls);
-        if (const TisFault fault = tis.request(); fault != TisFault::kNone) {
+        if (const TransportFault fault = tis.request(); fault != TransportFault::kNone) {
             return fault;
         }
         return tis.transmit(kCommand, response, size);
@@ -146,7 +142,7 @@ struct Talk {
 TEST(TisDriver, CarriesACommandAndItsAnswer)
 {
     Talk talk;
-    ASSERT_EQ(talk.run(), TisFault::kNone);
+    ASSERT_EQ(talk.run(), TransportFault::kNone);
     EXPECT_EQ(talk.tpm.command, kCommand);
     EXPECT_EQ(talk.size, 19u);
     EXPECT_EQ(Buffer(talk.response.begin(), talk.response.begin() + 19), talk.tpm.answer);
@@ -158,7 +154,7 @@ TEST(TisDriver, EveryBurstCountWorks)
     for (std::uint32_t burst = 1; burst <= 32; ++burst) {
         Talk talk;
         talk.tpm.burst_size = burst;
-        ASSERT_EQ(talk.run(), TisFault::kNone) << burst;
+        ASSERT_EQ(talk.run(), TransportFault::kNone) << burst;
         ASSERT_EQ(talk.tpm.command, kCommand) << burst;
     }
 }
@@ -168,7 +164,7 @@ TEST(TisDriver, WaitsForASlowTpm)
     Talk talk;
     talk.tpm.slow = 50;
     talk.polls = 2000;
-    ASSERT_EQ(talk.run(), TisFault::kNone);
+    ASSERT_EQ(talk.run(), TransportFault::kNone);
     EXPECT_GE(talk.tpm.pauses, 50u);
 }
 
@@ -176,7 +172,7 @@ TEST(TisDriver, SeizesFromALowerLocality)
 {
     Talk talk;
     talk.tpm.other_active = true;
-    ASSERT_EQ(talk.run(), TisFault::kNone);
+    ASSERT_EQ(talk.run(), TransportFault::kNone);
     EXPECT_TRUE(talk.tpm.seized);
 }
 
@@ -184,30 +180,29 @@ TEST(TisDriver, RelinquishGivesTheLocalityBack)
 {
     FakeTpm tpm;
     Tis tis(tpm, 100);
-    ASSERT_EQ(tis.request(), TisFault::kNone);
+    ASSERT_EQ(tis.request(), TransportFault::kNone);
     tis.relinquish();
     EXPECT_FALSE(tpm.active);
 }
 
 struct Broken {
     const char *name;
-    TisFault expected;
+    TransportFault expected;
     void (*breaks)(FakeTpm &);
 };
 
 const Broken kBroken[] = {
-    {"absent", TisFault::kAbsent, [](FakeTpm &t) { t.absent = true; }},
-    {"never_grants", TisFault::kNoGrant, [](FakeTpm &t) { t.never_grants = true; }},
-    {"never_ready", TisFault::kNotReady, [](FakeTpm &t) { t.never_ready = true; }},
-    {"no_burst", TisFault::kNoBurst, [](FakeTpm &t) { t.no_burst = true; }},
-    {"burst_of_ones", TisFault::kNoBurst, [](FakeTpm &t) { t.burst_size = 0xFFFF; }},
-    {"stops_expecting", TisFault::kTooEarly, [](FakeTpm &t) { t.burst_size = 4, t.swallow = 8; }},
-    {"insatiable", TisFault::kTooLate, [](FakeTpm &t) { t.insatiable = true; }},
-    {"never_answers", TisFault::kNoAnswer, [](FakeTpm &t) { t.never_answers = true; }},
-    {"answer_of_9", TisFault::kBadAnswer, [](FakeTpm &t) { t.answer = answer_of(19), t.answer[5] = 9; }},
-    {"answer_of_0", TisFault::kBadAnswer, [](FakeTpm &t) { t.answer[5] = 0; }},
-    {"answer_of_ones", TisFault::kBadAnswer, [](FakeTpm &t) { t.answer.assign(64, 0xFF); }},
-    {"answer_larger_than_the_buffer", TisFault::kBadAnswer, [](FakeTpm &t) { t.answer = answer_of(65); }},
+    {"never_grants", TransportFault::kNoGrant, [](FakeTpm &t) { t.never_grants = true; }},
+    {"never_ready", TransportFault::kNotReady, [](FakeTpm &t) { t.never_ready = true; }},
+    {"no_burst", TransportFault::kNoBurst, [](FakeTpm &t) { t.no_burst = true; }},
+    {"burst_of_ones", TransportFault::kNoBurst, [](FakeTpm &t) { t.burst_size = 0xFFFF; }},
+    {"stops_expecting", TransportFault::kTooEarly, [](FakeTpm &t) { t.burst_size = 4, t.swallow = 8; }},
+    {"insatiable", TransportFault::kTooLate, [](FakeTpm &t) { t.insatiable = true; }},
+    {"never_answers", TransportFault::kNoAnswer, [](FakeTpm &t) { t.never_answers = true; }},
+    {"answer_of_9", TransportFault::kBadAnswer, [](FakeTpm &t) { t.answer = answer_of(19), t.answer[5] = 9; }},
+    {"answer_of_0", TransportFault::kBadAnswer, [](FakeTpm &t) { t.answer[5] = 0; }},
+    {"answer_of_ones", TransportFault::kBadAnswer, [](FakeTpm &t) { t.answer.assign(64, 0xFF); }},
+    {"answer_larger_than_the_buffer", TransportFault::kBadAnswer, [](FakeTpm &t) { t.answer = answer_of(65); }},
 };
 
 class EveryBrokenTpm : public testing::TestWithParam<Broken> {};

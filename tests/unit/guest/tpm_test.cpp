@@ -23,18 +23,18 @@ const Buffer kBadLocality{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x09, 0x07};
 struct Script {
     std::deque<Buffer> answers;
     std::vector<Buffer> commands;
-    TisFault fault = TisFault::kNone;
+    TransportFault fault = TransportFault::kNone;
 
-    TisFault transmit(Bytes command, std::span<std::uint8_t> response, std::size_t &size)
+    TransportFault transmit(Bytes command, std::span<std::uint8_t> response, std::size_t &size)
     {
         commands.emplace_back(command.begin(), command.end());
-        if (fault != TisFault::kNone || answers.empty()) {
-            return fault == TisFault::kNone ? TisFault::kNoAnswer : fault;
+        if (fault != TransportFault::kNone || answers.empty()) {
+            return fault == TransportFault::kNone ? TransportFault::kNoAnswer : fault;
         }
         size = answers.front().size();
         std::copy(answers.front().begin(), answers.front().end(), response.begin());
         answers.pop_front();
-        return TisFault::kNone;
+        return TransportFault::kNone;
     }
 };
 
@@ -125,9 +125,9 @@ TEST(LoaderTpm, AResponseCodeIsAFault)
 
 TEST(LoaderTpm, ATransportFaultIsAFault)
 {
-    Script script{{}, {}, TisFault::kNoBurst};
+    Script script{{}, {}, TransportFault::kNoBurst};
     Tpm tpm(script);
-    EXPECT_EQ(tpm.extend(17, {}).transport, TisFault::kNoBurst);
+    EXPECT_EQ(tpm.extend(17, {}).transport, TransportFault::kNoBurst);
 }
 
 } // namespace

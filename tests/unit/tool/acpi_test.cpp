@@ -129,9 +129,27 @@ TEST(Acpi, Tpm2PointsToTheLog)
     const Bytes tpm2 = tables_of(make_acpi(kInput)).at("TPM2");
     ASSERT_EQ(tpm2.size(), 76u);
     EXPECT_EQ(tpm2[8], 4);
+    EXPECT_EQ(at<std::uint64_t>(tpm2, 40), 0u) << "no control area";
     EXPECT_EQ(at<std::uint32_t>(tpm2, 48), 6u) << "start method TIS";
     EXPECT_EQ(at<std::uint32_t>(tpm2, 64), 0x1'0000u);
     EXPECT_EQ(at<std::uint64_t>(tpm2, 68), 0x17FF'0000u);
+}
+
+TEST(Acpi, Tpm2OfACrbPointsToItsControlArea)
+{
+    AcpiInput input = kInput;
+    input.crb = true;
+    const Bytes area = make_acpi(input);
+    const Bytes tpm2 = tables_of(area).at("TPM2");
+    EXPECT_EQ(sum(tpm2), 0u);
+    EXPECT_EQ(at<std::uint64_t>(tpm2, 40), 0xFED4'0040u);
+    EXPECT_EQ(at<std::uint32_t>(tpm2, 48), 7u) << "start method CRB";
+    EXPECT_EQ(at<std::uint64_t>(tpm2, 68), 0x17FF'0000u) << "the log";
+    auto others = tables_of(area);
+    auto of_a_fifo = tables_of(make_acpi(kInput));
+    others.erase("TPM2");
+    of_a_fifo.erase("TPM2");
+    EXPECT_EQ(others, of_a_fifo);
 }
 
 TEST(Acpi, FurtherTpmsAreInAnSsdtAndOtherwiseThereIsNone)

@@ -80,7 +80,7 @@ tpms = 9
     ASSERT_EQ(machine.vms.size(), 1u);
     EXPECT_EQ(machine.vms[0].kernel, build_.path() / "my/kernel");
     EXPECT_EQ(machine.vms[0].on_reboot, OnReboot::kRestart);
-    EXPECT_EQ(machine.vms[0].tpms, 9U);
+    EXPECT_EQ(machine.vms[0].tpms, std::vector<MachineTpm>(9));
 }
 
 TEST_F(MachineFile, SaysWhereItIsNotToml)
@@ -110,6 +110,87 @@ TEST_F(MachineFile, AVmHasOneToNineTpms)
 {
     EXPECT_EQ(refusal(vm_with("tpms = 0")), "machine.toml:5:8: tpms = 0 is outside 1 to 9");
     EXPECT_EQ(refusal(vm_with("tpms = 10")), "machine.toml:5:8: tpms = 10 is outside 1 to 9");
+}
+
+TEST_F(MachineFile, ATpmLooksAsItsKeysSay)
+{
+    const Machine one = build_.machine(vm_with("interface = \"crb\"\nbanks = [\"sha384\", \"sha256\"]\n"
+                                               "did_vid = 0xfffffffe"));
+    EXPECT_EQ(one.vms[0].tpms,
+              (std::vector<MachineTpm>{
+                  {.crb = true, .banks = {attest::Bank::kSha384, attest::Bank::kSha256}, .did_vid = 0xFFFF'FFFE}}));
+    const Machine plain = build_.machine(vm_with("interface = \"fifo\""));
+    EXPECT_EQ(plain.vms[0].tpms, std::vector<MachineTpm>(1));
+    const std::string_view further = "did_vid = 1\n[[vm.further_tpm]]\n[[vm.further_tpm]]\nbanks = [\"sha1\"]\n"
+                                     "interface = \"fifo\"\ndid_vid = 2\n";
+    const std::vector<MachineTpm> three{
+        {.crb = false, .banks = {}, .did_vid = 1}, {}, {.crb = false, .banks = {attest::Bank::kSha1}, .did_vid = 2}};
+    EXPECT_EQ(build_.machine(vm_with(further)).vms[0].tpms, three);
+    std::vector<MachineTpm> five = three;
+    five.resize(5);
+    EXPECT_EQ(build_.machine(vm_with(fmt::format("tpms = 5\n{}", further))).vms[0].tpms, five);
+}
+
+TEST_F(MachineFile, RefusesTpmsThatThereAreNot)
+{
+    EXPECT_EQ(refusal(vm_with("interface = \"tis\"")),
+              "machine.toml:5:13: interface must be \"fifo\" or \"crb\", not \"tis\"");
+    EXPECT_EQ(refusal(vm_with("interface = 1")), "machine.toml:5:13: interface must be a string, not an integer");
+    for (const char *value : {"0", "0xffffffff", "0x100000000"}) {
+        EXPECT_NE(refusal(vm_with(fmt::format("did_vid = {}", value))).find("must be from 1 to 0xfffffffe"),
+                  std::string::npos)
+            << value;
+    }
+    EXPECT_EQ(refusal(vm_with("did_vid = -1")), "machine.toml:5:11: did_vid must be an integer of 0 or more");
+    EXPECT_EQ(refusal(vm_with("banks = [\"sha256\", \"sha512\"]")),
+              "machine.toml:5:20: banks holds \"sha1\", \"sha256\" and \"sha384\"; the TPM has no others");
+    EXPECT_EQ(refusal(vm_with("banks = [256]")),
+              "machine.toml:5:10: banks holds \"sha1\", \"sha256\" and \"sha384\"; the TPM has no others");
+    EXPECT_EQ(refusal(vm_with("banks = [\"sha256\", \"sha384\", \"sha256\"]")),
+              "machine.toml:5:30: banks names \"sha256\" twice");
+    for (const char *value : {"[]", "\"sha256\"", "3"}) {
+        EXPECT_EQ(refusal(vm_with(fmt::format("banks = {}", value))),
+                  "machine.toml:5:9: banks must be an array of \"sha1\", \"sha256\" and \"sha384\", with one at least");
+    }
+}
+
+TEST_F(MachineFile, TheFirstTpmHasTheBanksThatEvidenceQuotes)
+{
+    EXPECT_EQ(
+        refusal(vm_with("banks = [\"sha1\", \"sha256\"]")),
+        "machine.toml:5:9: banks without \"sha384\": evidence quotes the banks \"sha256\" and \"sha384\" of a VM's "
+        "first TPM, so this VM could not attest; add it");
+    EXPECT_NE(refusal(vm_with("banks = [\"sha384\"]")).find("banks without \"sha256\""), std::string::npos);
+}
+
+TEST_F(MachineFile, RefusesFurtherTpmsThatCannotBe)
+{
+    EXPECT_EQ(refusal(vm_with("further_tpm = 2")),
+              "machine.toml:5:15: further_tpm must be an array of tables ([[vm.further_tpm]]), not an integer");
+    EXPECT_EQ(refusal(vm_with("further_tpm = [1]")),
+              "machine.toml:5:16: a further TPM must be a table ([[vm.further_tpm]]), not an integer");
+    EXPECT_EQ(refusal(vm_with("[[vm.further_tpm]]\nirq = 5")),
+              "machine.toml:6:1: unknown key \"irq\" in [[vm.further_tpm]]; known are interface, banks, did_vid");
+    EXPECT_EQ(refusal(vm_with("[[vm.further_tpm]]\ninterface = \"crb\"")),
+              "machine.toml:6:13: a further TPM is a \"fifo\": the one TPM2 table of ACPI names one CRB's address, the "
+              "first's");
+    std::string nine;
+    for (unsigned i = 0; i < 9; ++i) {
+        nine += "[[vm.further_tpm]]\n";
+    }
+    EXPECT_NE(refusal(vm_with(nine)).find("9 further TPMs are more than the 8 that a VM can have"), std::string::npos);
+    EXPECT_EQ(
+        refusal(vm_with("tpms = 1\n[[vm.further_tpm]]")),
+        "machine.toml:5:8: tpms = 1, but there are 2 with those in [[vm.further_tpm]]; raise tpms or leave it out");
+}
+
+TEST_F(MachineFile, ACrbIsAlone)
+{
+    for (const char *more : {"tpms = 2", "[[vm.further_tpm]]"}) {
+        EXPECT_EQ(refusal(vm_with(fmt::format("interface = \"crb\"\n{}", more))),
+                  "machine.toml:5:13: a VM whose TPM is a \"crb\" has it alone: Linux numbers a FIFO before a CRB, so "
+                  "/dev/tpm0 would not be the launch's; write \"fifo\", or leave out tpms and further_tpm");
+    }
 }
 
 TEST_F(MachineFile, RefusesWrongTypesWithTheirPlace)

@@ -51,6 +51,44 @@ TEST(QemuCommand, DescribesTheServer)
     EXPECT_EQ(std::count(initrd[1].begin(), initrd[1].end(), ','), static_cast<long>(plan->modules.size()) - 1);
 }
 
+TEST(QemuCommand, GivesAnInstanceWhatItsTpmShallLookLike)
+{
+    const BuildFolder build;
+    const auto plan = make_plan(build.machine(R"(schema = 1
+[[vm]]
+name = "a"
+kernel = "debian:amd64"
+interface = "crb"
+[[vm]]
+name = "b"
+kernel = "debian:amd64"
+banks = ["sha256", "sha384"]
+tpms = 4
+[[vm.further_tpm]]
+[[vm.further_tpm]]
+did_vid = 0x22211014
+banks = ["sha1"]
+[[vm]]
+name = "c"
+kernel = "debian:amd64"
+)"));
+    ASSERT_TRUE(plan) << plan.error().text;
+    const auto all = qemu_command(*plan, {"/b/qemu", "/b/engine", {}, {}});
+    std::vector<std::string> setups; // of the devices between the chip and the domains, in their order
+    auto at = std::find_if(all.begin(), all.end(), [](const auto &word) { return word.starts_with("banyan-vtpm,"); });
+    for (; at != all.end() && !at->starts_with("banyan-domains"); ++at) {
+        if (at->starts_with("banyan-vtpm-setup")) {
+            setups.push_back(*at);
+        }
+    }
+    EXPECT_EQ(setups, (std::vector<std::string>{"banyan-vtpm-setup,instance=1,interface=crb",
+                                                "banyan-vtpm-setup,instance=2,banks=sha256+sha384",
+                                                "banyan-vtpm-setup,instance=25,banks=sha1,did-vid=0x22211014"}));
+    EXPECT_NE(at, all.end());
+    EXPECT_EQ(std::count_if(all.begin(), all.end(), [](const auto &w) { return w.starts_with("banyan-vtpm-setup"); }),
+              3);
+}
+
 TEST(RunFolderOfQemu, HoldsAModuleOfEachName)
 {
     const BuildFolder build;
