@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <poll.h>
+#include <span>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -51,6 +52,7 @@ struct Instance {
     pid_t worker = -1;
     std::uint32_t life = 0;
     int mailbox = -1; // to read which call was refused
+    int line = -1;    // the worker's end of its host's
     int vault = -1;
     int door = -1;        // to a worker that stands by: nobody has asked for the TPM yet
     bool made = false;    // the keeper has its state
@@ -103,6 +105,8 @@ private:
     [[nodiscard]] int introduce(std::uint32_t index, bool restore);
     void say(ControlKind kind, std::uint32_t index, std::int32_t status, const std::string &event,
              const std::string &text);
+    void refuse(std::uint32_t index, std::span<const int> fds, ControlKind kind, const char *event, const char *text);
+    void cannot_make(std::uint32_t index);
     [[nodiscard]] std::string cause_of(const Instance &instance, int status, std::string &event) const;
 
     int control_;
@@ -124,6 +128,45 @@ void close_all(std::vector<int> &fds)
         ::close(fd);
     }
     fds.clear();
+}
+
+/// Mailbox and line of a worker's life, out of what its host sent.
+void keep_ends(Instance &instance, std::vector<int> &fds)
+{
+    instance.mailbox = fds[0];
+    instance.line = fds[2];
+    fds = {fds[1]};
+}
+
+/// The last word on a life, where its host looks when its line ends, then that end. shutdown(), since a child that was
+/// just forked may hold the line a moment longer.
+void end_life(int mailbox, int line, WorkerEnd how)
+{
+    const auto word = static_cast<std::uint32_t>(how);
+    (void)!::pwrite(mailbox, &word, sizeof(word), offsetof(Mailbox, worker) + offsetof(Mailbox::Worker, end));
+    (void)::shutdown(line, SHUT_RDWR);
+    if (auto *box = static_cast<Mailbox *>(map_shared(mailbox, sizeof(Mailbox)))) {
+        MailboxWorker::tell_of_death(box);
+        ::munmap(box, sizeof(Mailbox));
+    }
+}
+
+/// A worker that ends with one of its own words has a reason that the next one will find, too.
+WorkerEnd end_of(int status)
+{
+    if (!WIFEXITED(status)) {
+        return WorkerEnd::kDied;
+    }
+    switch (WEXITSTATUS(status)) {
+    case kExitRefusedCall:
+    case kExitStore:
+    case kExitTpm:
+    case kExitProtocol:
+    case kExitSandbox:
+        return WorkerEnd::kGaveUp;
+    default:
+        return WorkerEnd::kDied;
+    }
 }
 
 void Zygote::say(ControlKind kind, std::uint32_t index, std::int32_t status, const std::string &event,
@@ -150,7 +193,7 @@ void Zygote::kill_worker(Instance &instance)
         instance.worker = -1;
     }
     instance.spoilt = false;
-    for (int *fd : {&instance.mailbox, &instance.door}) {
+    for (int *fd : {&instance.mailbox, &instance.line, &instance.door}) {
         if (*fd >= 0) {
             ::close(*fd);
             *fd = -1;
@@ -307,12 +350,26 @@ void Zygote::from_maker(std::size_t index)
         message.ticket = pool_.made(maker.why, made.names);
         (void)send_with_fds(keeper_, &message, sizeof(message), std::array{maker.state});
     } else if (const auto unlucky = pool_.failed(maker.why)) {
-        instances_[*unlucky].waiting = false;
-        close_all(instances_[*unlucky].request_fds);
-        say(ControlKind::kNotice, *unlucky, -1, "manufacture-failed", "a TPM could not be made");
+        cannot_make(*unlucky);
     }
     ::close(maker.output);
     ::close(maker.state);
+}
+
+/// No worker comes for this request.
+void Zygote::refuse(std::uint32_t index, std::span<const int> fds, ControlKind kind, const char *event,
+                    const char *text)
+{
+    say(kind, index, -1, event, text);
+    end_life(fds[0], fds[2], WorkerEnd::kGaveUp);
+}
+
+void Zygote::cannot_make(std::uint32_t index)
+{
+    Instance &instance = instances_[index];
+    instance.waiting = false;
+    refuse(index, instance.request_fds, ControlKind::kNotice, "manufacture-failed", "a TPM could not be made");
+    close_all(instance.request_fds);
 }
 
 /// Keeper and signer hear of the instance before its worker asks for it.
@@ -337,8 +394,10 @@ void Zygote::look_after_pool()
         instance.waiting = false;
         if (instance.made) {
             spawn(grant->instance, instance.request, instance.request_fds);
+            close_all(instance.request_fds);
+        } else {
+            cannot_make(grant->instance);
         }
-        close_all(instance.request_fds);
     }
     while (pool_.need() != Pool::Need::kNone) {
         const Pool::Need need = pool_.need();
@@ -347,9 +406,7 @@ void Zygote::look_after_pool()
             continue;
         }
         if (const auto unlucky = pool_.failed(need)) {
-            instances_[*unlucky].waiting = false;
-            close_all(instances_[*unlucky].request_fds);
-            say(ControlKind::kNotice, *unlucky, -1, "manufacture-failed", "a TPM could not be made");
+            cannot_make(*unlucky);
         }
     }
     stand_by();
@@ -425,8 +482,7 @@ bool Zygote::open_door(std::uint32_t index, const ControlMessage &request, std::
     }
     ::close(std::exchange(instance.door, -1));
     instance.life = request.life;
-    instance.mailbox = fds[0];
-    fds.erase(fds.begin());
+    keep_ends(instance, fds);
     return true;
 }
 
@@ -463,7 +519,7 @@ void Zygote::spawn(std::uint32_t index, const ControlMessage &request, std::vect
     const bool restore = request.kind == ControlKind::kRestore && instance.vault >= 0;
     const int keeper = introduce(index, restore);
     if (keeper < 0) {
-        say(ControlKind::kExited, index, -1, "worker-died", "no descriptors left for a worker");
+        refuse(index, fds, ControlKind::kExited, "worker-died", "no descriptors left for a worker");
         return;
     }
     const pid_t parent = ::getpid();
@@ -474,13 +530,12 @@ void Zygote::spawn(std::uint32_t index, const ControlMessage &request, std::vect
     }
     ::close(keeper);
     if (pid < 0) {
-        say(ControlKind::kExited, index, -1, "worker-died", "a worker could not be started");
+        refuse(index, fds, ControlKind::kExited, "worker-died", "a worker could not be started");
         return;
     }
     instance.worker = pid;
     workers_[pid] = index;
-    instance.mailbox = fds[0];
-    fds.erase(fds.begin());
+    keep_ends(instance, fds);
 }
 
 void Zygote::from_keeper()
@@ -559,20 +614,18 @@ void Zygote::reap()
         }
         if (const auto found = workers_.find(pid); found != workers_.end()) {
             const std::uint32_t index = found->second;
+            Instance &instance = instances_[index];
             workers_.erase(found);
-            instances_[index].worker = -1;
-            if (instances_[index].door >= 0) { // the next worker says what is wrong to who asks for it
-                ::close(std::exchange(instances_[index].door, -1));
+            instance.worker = -1;
+            if (instance.door >= 0) { // the next worker says what is wrong to who asks for it
+                ::close(std::exchange(instance.door, -1));
                 stand_by_ = false;
                 continue;
             }
             std::string event;
-            const std::string cause = cause_of(instances_[index], status, event);
-            if (auto *box = static_cast<Mailbox *>(map_shared(instances_[index].mailbox, sizeof(Mailbox)))) {
-                MailboxWorker::tell_of_death(box);
-                ::munmap(box, sizeof(Mailbox));
-            }
-            say(ControlKind::kExited, index, status, event, cause);
+            const std::string cause = cause_of(instance, status, event);
+            say(ControlKind::kExited, index, status, event, cause); // there before the line's end is seen
+            end_life(instance.mailbox, instance.line, end_of(status));
         }
     }
 }

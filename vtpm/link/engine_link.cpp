@@ -323,15 +323,17 @@ public:
         if (unsent_ && !send_start()) {
             return Health::kDead;
         }
-        if (life_->overdue() || (!life_->host().ready() && monotonic_ns() - started_at_ > kWatchdogNs)) {
+        const bool ready = life_->host().ready();
+        const bool hangs = !ready && monotonic_ns() - started_at_ > kWatchdogNs;
+        if (hangs || life_->overdue()) {
             stop();
-            return Health::kDead;
+            return hangs ? Health::kRefused : Health::kDead;
         }
         if (life_->dead()) {
             engine_.pump(); // how it died
-            return Health::kDead;
+            return !ready && life_->host().gave_up() ? Health::kRefused : Health::kDead;
         }
-        return life_->host().ready() ? Health::kReady : Health::kBooting;
+        return ready ? Health::kReady : Health::kBooting;
     }
 
     bool established() override { return life_ && life_->host().established(); }

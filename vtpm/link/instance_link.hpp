@@ -27,7 +27,16 @@ struct Answer {
     std::size_t size; // bytes of a response, header checked
 };
 
-enum class Health : std::uint8_t { kOff, kBooting, kReady, kDead };
+enum class Health : std::uint8_t {
+    kOff,
+    kBooting,
+    kReady,
+    kDead,    // another one may do better
+    kRefused, // it was never ready, and the engine said why: its state, its disk, its sandbox. So would the next one
+};
+
+/// A worker that has died so often in one power cycle is started again, no oftener.
+inline constexpr unsigned kDeathsMax = 16;
 
 /// Waits for one life of a worker, without the instance's lock: outlives a power cycle.
 class Waiter {

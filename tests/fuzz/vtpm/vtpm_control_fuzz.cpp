@@ -148,7 +148,7 @@ public:
                 client = {stream_of(what), {}, false, false};
                 break;
             case 6:
-                engine_->health = static_cast<Health>(next() % 4);
+                engine_->health = static_cast<Health>(next() % 5);
                 engine_->busy = (what & 1) != 0;
                 break;
             default:

@@ -32,6 +32,7 @@ struct FakeEngine {
     int waits = 0;
     bool established = false;
     bool start_works = true;
+    Health started = Health::kReady; // after a start that works
     bool erased = false;
     Health health = Health::kOff;
     bool pending = false;
@@ -53,7 +54,7 @@ public:
         engine_->starts.push_back(restore);
         engine_->pending = false;
         engine_->answer.reset();
-        engine_->health = engine_->start_works ? Health::kReady : Health::kOff;
+        engine_->health = engine_->start_works ? engine_->started : Health::kOff;
         return engine_->start_works ? Status{} : fail(Errc::kIo);
     }
     void stop() override
