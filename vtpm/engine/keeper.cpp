@@ -531,6 +531,7 @@ void Keeper::from_zygote()
         const auto done = snapshot(message, fds, why);
         KeeperMessage answer;
         answer.tell = KeeperTell::kDone;
+        answer.holds = held_;
         answer.instance = message.instance;
         answer.ticket = message.ticket;
         answer.status = done ? static_cast<std::int32_t>(*done) : -static_cast<std::int32_t>(done.error());

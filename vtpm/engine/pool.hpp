@@ -19,7 +19,6 @@ namespace banyan::vtpm {
 
 inline constexpr std::uint32_t kPoolDepth = 16;   // ready ones at most
 inline constexpr std::uint32_t kMakersAtOnce = 2; // for those who wait; in the background there is one
-inline constexpr std::uint32_t kStandbyMax = 4;   // workers with a TPM that nobody has asked for yet
 
 /// Which maker to start, and who gets which TPM. Pure: the zygote acts.
 class Pool {

@@ -84,6 +84,7 @@ struct KeeperMessage {
     std::uint32_t instance = 0;
     std::int32_t status = 0;
     bool landlock = false; // kHello
+    bool holds = false;    // kDone: the platform folder is this machine's
     std::uint32_t ticket = 0;
     char text[160] = {};
     SignerNames names; // kCreate, kLineage

@@ -23,6 +23,7 @@
 #include "vtpm/engine/huge_text.hpp"
 #include "vtpm/engine/pool.hpp"
 #include "vtpm/engine/roles.hpp"
+#include "vtpm/engine/standby.hpp"
 #include "vtpm/engine/tpm_life.hpp"
 #include "vtpm/engine/vault.hpp"
 #include "vtpm/link/control.hpp"
@@ -56,6 +57,7 @@ struct Instance {
     int vault = -1;
     int door = -1;        // to a worker that stands by: nobody has asked for the TPM yet
     bool made = false;    // the keeper has its state
+    bool ahead = false;   // made, but nobody has asked for it yet
     bool erased = false;  // it gets no TPM unasked
     bool spoilt = false;  // what stands by met a disk that fails
     bool waiting = false; // a spawn waits for the pool
@@ -77,7 +79,7 @@ public:
         : control_(control),
           keeper_(keeper),
           signer_(signer),
-          stand_by_(stand_by),
+          standby_(stand_by),
           instances_(made.size()),
           pool_(static_cast<std::uint32_t>(std::count(made.begin(), made.end(), false)))
     {
@@ -114,7 +116,7 @@ private:
     int signer_;
     int signals_ = -1;
     bool stopping_ = false;
-    bool stand_by_; // TPMs are made for instances that have not asked
+    StandBy standby_;
     WorkerFilters filters_;
     std::vector<Instance> instances_;
     std::unordered_map<pid_t, std::uint32_t> workers_; // running or not collected yet, and whose
@@ -218,6 +220,8 @@ void Zygote::from_host()
         if (fds.size() != kSpawnFds) {
             break;
         }
+        instance.ahead = false;
+        standby_.somebody_asked();
         if (open_door(request.instance, request, fds)) {
             break;
         }
@@ -246,6 +250,7 @@ void Zygote::from_host()
     case ControlKind::kErase: {
         kill_worker(instance);
         instance.waiting = false;
+        instance.ahead = false;
         instance.erased = true;
         pool_.forget(request.instance);
         close_all(instance.request_fds);
@@ -286,6 +291,7 @@ void Zygote::snapshot(const ControlMessage &request, std::vector<int> &fds)
     message.ticket = request.life;
     if (request.kind != ControlKind::kSeal) {
         stop_standby();
+        standby_.snapshot(monotonic_ns());
     }
     if (request.kind == ControlKind::kSeal) {
         message.tell = KeeperTell::kSeal;
@@ -293,6 +299,7 @@ void Zygote::snapshot(const ControlMessage &request, std::vector<int> &fds)
         message.tell = KeeperTell::kOpen;
     } else if (request.kind == ControlKind::kYield) {
         message.tell = KeeperTell::kYield;
+        standby_.folder(false);
     } else if (request.kind == ControlKind::kTake) {
         message.tell = KeeperTell::kTake;
     } else {
@@ -416,26 +423,35 @@ void Zygote::look_after_pool()
 /// of that is seen until then; an instance that wants another setup gets its TPM started anew.
 void Zygote::stand_by()
 {
+    if (!standby_.may(monotonic_ns())) {
+        return;
+    }
     auto standing =
         std::count_if(instances_.begin(), instances_.end(), [](const Instance &one) { return one.door >= 0; });
-    for (std::uint32_t i = 0; i < instances_.size() && stand_by_ && standing < kStandbyMax; ++i) {
-        if (instances_[i].made || instances_[i].erased) {
+    for (std::uint32_t i = 0; i < instances_.size() && standing < kStandbyMax; ++i) {
+        Instance &instance = instances_[i];
+        if (instance.door >= 0 || instance.erased || (instance.made && !instance.ahead)) {
             continue;
         }
-        const auto grant = pool_.grant_ahead(i);
-        if (!grant) {
+        if (!instance.made) {
+            const auto grant = pool_.grant_ahead(i);
+            if (!grant) {
+                return;
+            }
+            instance.made = hand_over(*grant);
+            instance.ahead = instance.made;
+        }
+        if (!instance.made || !start_standby(i)) {
+            standby_.gave_up();
             return;
         }
-        instances_[i].made = hand_over(*grant);
-        stand_by_ = instances_[i].made && start_standby(i);
         ++standing;
     }
 }
 
-/// For good: the folder may be another machine's from here on, or instances get states out of a snapshot.
+/// The folder may be another machine's from here on, or instances get states out of a snapshot.
 void Zygote::stop_standby()
 {
-    stand_by_ = false;
     for (Instance &instance : instances_) {
         if (instance.door >= 0) {
             kill_worker(instance);
@@ -481,6 +497,7 @@ bool Zygote::open_door(std::uint32_t index, const ControlMessage &request, std::
         return false;
     }
     ::close(std::exchange(instance.door, -1));
+    standby_.taken();
     instance.life = request.life;
     keep_ends(instance, fds);
     return true;
@@ -562,8 +579,10 @@ void Zygote::from_keeper()
         say(ControlKind::kNotice, message.instance, message.status, kEventRolledBack, message.text);
     } else if (message.tell == KeeperTell::kLineage) {
         instances_[message.instance].made = true;
+        instances_[message.instance].ahead = false; // it came with a snapshot
         (void)::send(signer_, &message.names, sizeof(message.names), MSG_NOSIGNAL);
     } else if (message.tell == KeeperTell::kDone) {
+        standby_.folder(message.holds);
         ControlMessage done;
         done.kind = ControlKind::kDone;
         done.instance = message.instance;
@@ -619,7 +638,8 @@ void Zygote::reap()
             instance.worker = -1;
             if (instance.door >= 0) { // the next worker says what is wrong to who asks for it
                 ::close(std::exchange(instance.door, -1));
-                stand_by_ = false;
+                instance.spoilt = false;
+                end_of(status) == WorkerEnd::kDied ? standby_.died() : standby_.gave_up();
                 continue;
             }
             std::string event;
@@ -650,7 +670,8 @@ int Zygote::run(const std::string &level)
         for (const Maker &maker : makers_) {
             fds.push_back({maker.output, POLLIN, 0});
         }
-        if (::poll(fds.data(), fds.size(), -1) < 0) {
+        const auto quiet = standby_.wait_ns(monotonic_ns());
+        if (::poll(fds.data(), fds.size(), quiet ? static_cast<int>(*quiet / 1'000'000) + 1 : -1) < 0) {
             continue;
         }
         for (std::size_t i = fds.size(); i-- > 3;) { // from_maker() takes it out of the list
