@@ -22,6 +22,7 @@
 #include <seccomp.h>
 
 #include "vtpm/engine/manufacture.hpp"
+#include "vtpm/engine/outbox.hpp"
 #include "vtpm/engine/pool.hpp"
 #include "vtpm/engine/roles.hpp"
 #include "vtpm/engine/snapshots.hpp"
@@ -74,6 +75,7 @@ class Keeper {
 public:
     Keeper(int zygote, const EngineOptions &options)
         : zygote_(zygote),
+          outbox_(zygote),
           poll_(::epoll_create1(EPOLL_CLOEXEC)),
           options_(options),
           kept_(options.instances)
@@ -93,10 +95,14 @@ private:
     static constexpr std::uint64_t kZygote = ~std::uint64_t{0}; // else the number of an instance
     void listen_to(int socket, std::uint64_t who) const
     {
+        watch(EPOLL_CTL_ADD, socket, who, EPOLLIN); // closing the socket ends it
+    }
+    void watch(int how, int socket, std::uint64_t who, std::uint32_t events) const
+    {
         epoll_event event{};
-        event.events = EPOLLIN;
+        event.events = events;
         event.data.u64 = who;
-        (void)::epoll_ctl(poll_, EPOLL_CTL_ADD, socket, &event); // closing the socket ends it
+        (void)::epoll_ctl(poll_, how, socket, &event);
     }
     void from_zygote();
     void from_worker(std::uint32_t instance);
@@ -123,6 +129,7 @@ private:
     void tell(KeeperTell what, std::uint32_t instance, std::int32_t status, const std::string &text);
 
     int zygote_;
+    Outbox<KeeperMessage> outbox_;
     int poll_;
     const EngineOptions &options_;
     std::shared_ptr<StoreFile> generations_;
@@ -143,9 +150,16 @@ void Keeper::tell(KeeperTell what, std::uint32_t instance, std::int32_t status, 
     message.instance = instance;
     message.status = status;
     (void)std::snprintf(message.text, sizeof(message.text), "%s", text.c_str());
-    (void)send_with_fds(zygote_, &message, sizeof(message), {}, MSG_DONTWAIT);
+    if (what == KeeperTell::kErased) {
+        outbox_.answer(message);
+        return;
+    }
+    outbox_.notice(message, [&](const KeeperMessage &earlier) { // a worker causes it as often as it likes
+        return earlier.tell == what && earlier.instance == instance;
+    });
 }
 
+/// Before serve(): the zygote does nothing but listen.
 void Keeper::say_hello(std::int32_t status, const std::string &text, bool landlock)
 {
     for (std::uint32_t i = 0; i < kept_.size() && status == 0; ++i) {
@@ -161,7 +175,7 @@ void Keeper::say_hello(std::int32_t status, const std::string &text, bool landlo
     message.status = status;
     message.landlock = landlock;
     (void)std::snprintf(message.text, sizeof(message.text), "%s", text.c_str());
-    (void)send_with_fds(zygote_, &message, sizeof(message), {}, MSG_DONTWAIT);
+    (void)send_with_fds(zygote_, &message, sizeof(message), {});
 }
 
 bool Keeper::open_platform(std::string &why)
@@ -261,7 +275,7 @@ void Keeper::tell_lineage(std::uint32_t instance, bool with_names)
     message.names.instance = instance;
     message.names.restores = kept_[instance].store->record().restores;
     message.names.only_restores = !with_names;
-    (void)send_with_fds(zygote_, &message, sizeof(message), {});
+    outbox_.answer(message);
 }
 
 void Keeper::tell_lineages()
@@ -536,7 +550,7 @@ void Keeper::from_zygote()
         answer.ticket = message.ticket;
         answer.status = done ? static_cast<std::int32_t>(*done) : -static_cast<std::int32_t>(done.error());
         (void)std::snprintf(answer.text, sizeof(answer.text), "%s", why.c_str());
-        (void)send_with_fds(zygote_, &answer, sizeof(answer), {});
+        outbox_.answer(answer);
     }
     for (const int fd : fds) {
         if (fd >= 0) {
@@ -709,7 +723,11 @@ void Keeper::from_worker(std::uint32_t instance)
 void Keeper::serve()
 {
     std::array<epoll_event, 64> events{};
+    bool writes = false; // whether the zygote has room is asked for
     for (;;) {
+        if (std::exchange(writes, outbox_.waiting()) != outbox_.waiting()) {
+            watch(EPOLL_CTL_MOD, zygote_, kZygote, writes ? EPOLLIN | EPOLLOUT : EPOLLIN);
+        }
         const int count = ::epoll_wait(poll_, events.data(), static_cast<int>(events.size()), -1);
         // Workers first: a request of a worker that is being replaced either counts before its successor loads, or
         // is closed unread with its socket.
@@ -717,7 +735,8 @@ void Keeper::serve()
         for (int i = 0; i < count; ++i) {
             const std::uint64_t who = events[static_cast<std::size_t>(i)].data.u64;
             if (who == kZygote) {
-                zygote = true;
+                outbox_.flush();
+                zygote = (events[static_cast<std::size_t>(i)].events & ~std::uint32_t{EPOLLOUT}) != 0;
             } else if (kept_[who].socket >= 0) {
                 from_worker(static_cast<std::uint32_t>(who));
             }

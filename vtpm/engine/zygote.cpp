@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "vtpm/engine/huge_text.hpp"
+#include "vtpm/engine/outbox.hpp"
 #include "vtpm/engine/pool.hpp"
 #include "vtpm/engine/roles.hpp"
 #include "vtpm/engine/standby.hpp"
@@ -77,6 +78,7 @@ public:
     /// the next few may stand by.
     Zygote(int control, int keeper, int signer, const std::vector<bool> &made, bool stand_by)
         : control_(control),
+          outbox_(control),
           keeper_(keeper),
           signer_(signer),
           standby_(stand_by),
@@ -112,6 +114,7 @@ private:
     [[nodiscard]] std::string cause_of(const Instance &instance, int status, std::string &event) const;
 
     int control_;
+    Outbox<ControlMessage> outbox_;
     int keeper_;
     int signer_;
     int signals_ = -1;
@@ -181,7 +184,13 @@ void Zygote::say(ControlKind kind, std::uint32_t index, std::int32_t status, con
     message.status = status;
     (void)std::snprintf(message.event, sizeof(message.event), "%s", event.c_str());
     (void)std::snprintf(message.text, sizeof(message.text), "%s", text.c_str());
-    (void)send_with_fds(control_, &message, sizeof(message), {}, MSG_DONTWAIT);
+    if (kind == ControlKind::kErased) {
+        outbox_.answer(message);
+        return;
+    }
+    outbox_.notice(message, [&](const ControlMessage &earlier) { // nobody may listen for long
+        return earlier.kind == kind && earlier.instance == index && std::strcmp(earlier.event, message.event) == 0;
+    });
 }
 
 void Zygote::kill_worker(Instance &instance)
@@ -589,7 +598,7 @@ void Zygote::from_keeper()
         done.life = message.ticket;
         done.status = message.status;
         (void)std::snprintf(done.text, sizeof(done.text), "%s", message.text);
-        (void)send_with_fds(control_, &done, sizeof(done), {}, MSG_DONTWAIT);
+        outbox_.answer(done);
     }
 }
 
@@ -666,7 +675,8 @@ int Zygote::run(const std::string &level)
     std::vector<pollfd> fds;
     while (!stopping_) {
         look_after_pool();
-        fds = {{control_, POLLIN, 0}, {keeper_, POLLIN, 0}, {signals_, POLLIN, 0}};
+        const short room = outbox_.waiting() ? POLLOUT : 0;
+        fds = {{control_, static_cast<short>(POLLIN | room), 0}, {keeper_, POLLIN, 0}, {signals_, POLLIN, 0}};
         for (const Maker &maker : makers_) {
             fds.push_back({maker.output, POLLIN, 0});
         }
@@ -685,7 +695,8 @@ int Zygote::run(const std::string &level)
         if (fds[2].revents != 0) {
             reap();
         }
-        if (fds[0].revents != 0) {
+        outbox_.flush();
+        if ((fds[0].revents & ~POLLOUT) != 0) {
             from_host();
         }
     }
