@@ -475,7 +475,12 @@ void Keeper::create(std::uint32_t instance, std::uint32_t ticket, const SignerNa
 {
     if (auto state = stock_.take(ticket)) {
         kept_[instance].unborn = std::make_unique<Unborn>(std::move(*state), names);
+        return;
     }
+    KeeperMessage missing;
+    missing.tell = KeeperTell::kMissing;
+    missing.instance = instance;
+    outbox_.answer(missing);
 }
 
 /// A disk that was full is tried again with the next worker.
@@ -524,7 +529,7 @@ void Keeper::from_zygote()
         kept.socket = std::exchange(fds[1], -1);
         listen_to(kept.socket, message.instance);
     } else if (message.tell == KeeperTell::kStock && fds.size() == 1) {
-        (void)stock_.put(message.ticket, fds[0]); // else the instance that it is for finds nothing
+        (void)stock_.put(message.ticket, fds[0]); // else who gets it finds nothing, and another one is made
         prepare_files();
     } else if (message.tell == KeeperTell::kCreate) {
         create(message.instance, message.ticket, message.names);

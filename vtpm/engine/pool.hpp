@@ -39,6 +39,9 @@ public:
     /// A ready TPM for an instance that has not asked yet. None while others wait.
     [[nodiscard]] std::optional<Grant> grant_ahead(std::uint32_t instance);
 
+    /// What was granted did not arrive: its instance may ask again.
+    void lost() { ++unmade_; }
+
     enum class Need : std::uint8_t { kNone, kUrgent, kAhead };
     /// What to start now; the caller starts it and says begun().
     [[nodiscard]] Need need() const;

@@ -590,6 +590,10 @@ void Zygote::from_keeper()
         instances_[message.instance].made = true;
         instances_[message.instance].ahead = false; // it came with a snapshot
         (void)::send(signer_, &message.names, sizeof(message.names), MSG_NOSIGNAL);
+    } else if (message.tell == KeeperTell::kMissing) {
+        instances_[message.instance].made = false; // its worker tells its host; the next start asks for another TPM
+        instances_[message.instance].ahead = false;
+        pool_.lost();
     } else if (message.tell == KeeperTell::kDone) {
         standby_.folder(message.holds);
         ControlMessage done;

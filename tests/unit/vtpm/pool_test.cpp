@@ -142,6 +142,18 @@ TEST(Pool, MakesNoneForInstancesThatGotTheirsAhead)
     EXPECT_EQ(pool.need(), Need::kNone);
 }
 
+TEST(Pool, MakesAnotherForOneWhoseTpmWasLost)
+{
+    Pool pool(1);
+    pool.want(0);
+    pool.begun(Need::kUrgent);
+    (void)pool.made(Need::kUrgent, named(1));
+    ASSERT_TRUE(pool.grant().has_value());
+    EXPECT_EQ(pool.need(), Need::kNone);
+    pool.lost();
+    EXPECT_EQ(pool.need(), Need::kAhead);
+}
+
 TEST(StandBy, RestsAfterManyDeathsInARowUntilSomebodyAsks)
 {
     StandBy standby(true);
@@ -442,6 +454,39 @@ TEST_F(AFolder, WhoseDiskTakesNoFileStartsTheInstanceWhenItDoes)
     (void)machine.settle(1);
     ASSERT_TRUE(machine.power(1)) << machine.describe();
     EXPECT_FALSE(ek_of(machine, 1).empty());
+}
+
+TEST_F(AFolder, WhoseDiskIsFullStartsTheInstanceWhenItHasRoomAgain)
+{
+    constexpr Full kWays[] = {Full::kEverything, Full::kFiles,   Full::kNames,
+                              Full::kRecords,    Full::kAnchors, Full::kStock};
+    const Stage stage;
+    std::set<Bytes> keys;
+    std::uint32_t instance = 1;
+    for (const Full full : kWays) {
+        const std::string way = "way " + std::to_string(static_cast<int>(full));
+        stage->full = full;
+        Machine::Options staged = options(instance + 1); // the others have theirs
+        staged.engine = BANYAN_TEST_STAGED_ENGINE;
+        Bytes key;
+        {
+            Machine machine(staged);
+            ASSERT_EQ(machine.status, 0) << machine.why;
+            for (int tries = 0; tries < 3; ++tries) {
+                EXPECT_FALSE(machine.power(instance)) << way;
+            }
+            EXPECT_TRUE(machine.saw("store-failed")) << way << machine.describe();
+            EXPECT_EQ(machine.json().find("\"restarts\":1"), std::string::npos) << "not tried again by itself";
+            stage->full = Full::kNothing;
+            ASSERT_TRUE(machine.power(instance)) << way << machine.describe();
+            key = ek_of(machine, instance);
+            EXPECT_TRUE(keys.insert(key).second) << way;
+        }
+        Machine machine(options(instance + 1));
+        ASSERT_TRUE(machine.power(instance)) << way << machine.describe();
+        EXPECT_EQ(ek_of(machine, instance), key) << way << ": it was durable when it was ready";
+        ++instance;
+    }
 }
 
 TEST_F(AFolder, OfClassMachineGetsNone)

@@ -16,12 +16,15 @@ namespace banyan::vtpm::testing {
 /// Of a worker that starts, cold or from a checkpoint; the commits are only of a cold one.
 enum class Moment : int { kNone, kBeforeLoad, kBeforeStir, kBeforeCommit, kCommitUnderWay };
 
+/// What the disk has no room for.
+enum class Full : int { kNothing, kEverything, kFiles, kNames, kRecords, kAnchors, kStock };
+
 struct Staged {
     std::atomic<int> moment;
     std::atomic<int> deaths; // that are still to come at that moment
     std::atomic<int> waits;  // 1: who comes to the moment waits there while this is 1
     std::atomic<int> came;   // 1: somebody has come there
-    std::atomic<int> full;   // 1: the disk has no room
+    std::atomic<Full> full;
 };
 static_assert(std::atomic<int>::is_always_lock_free);
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The engine with workers that die at a moment of their start, and a disk that is full, when stage.hpp's memory says so.
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <sched.h>
 #include <sys/syscall.h>
@@ -13,6 +15,7 @@
 namespace {
 
 using namespace banyan::vtpm;
+using banyan::vtpm::testing::Full;
 using banyan::vtpm::testing::Moment;
 using banyan::vtpm::testing::Staged;
 
@@ -34,6 +37,11 @@ void at(Moment moment)
     }
 }
 
+bool is_full(Full what)
+{
+    return stage != nullptr && (stage->full == what || stage->full == Full::kEverything);
+}
+
 /// Takes half of what it is given, while the disk is full.
 class FullFile final : public StoreFile {
 public:
@@ -41,7 +49,9 @@ public:
     ssize_t read_at(void *data, std::size_t size, off_t where) override { return file_->read_at(data, size, where); }
     ssize_t write_at(const void *data, std::size_t size, off_t where) override
     {
-        if (stage == nullptr || stage->full == 0) {
+        constexpr std::size_t kAnchor = 256;         // and less
+        constexpr std::size_t kRoom = 16 * 1024 + 1; // that is made for records, and more
+        if (!is_full(size <= kAnchor ? Full::kAnchors : size < kRoom ? Full::kRecords : Full::kFiles)) {
             return file_->write_at(data, size, where);
         }
         (void)!file_->write_at(data, size / 2, where);
@@ -73,7 +83,7 @@ extern "C" ssize_t write(int file, const void *data, size_t size)
     if (question) {
         is_worker = true;
         at(asked->ask == KeeperAsk::kLoad ? Moment::kBeforeLoad : Moment::kBeforeCommit);
-    } else if (stage != nullptr && stage->full == 1 && size > 64) { // an instance's names
+    } else if (size > 64 && std::memcmp(data, "{\"ek\"", 5) == 0 && is_full(Full::kNames)) {
         errno = ENOSPC;
         return -1;
     }
@@ -82,6 +92,18 @@ extern "C" ssize_t write(int file, const void *data, size_t size)
         at(Moment::kCommitUnderWay);
     }
     return done;
+}
+
+// Zeros of about the size of a state: what the stock wipes a maker's file with.
+extern "C" ssize_t pwrite(int file, const void *data, size_t size, off_t where)
+{
+    const auto *bytes = static_cast<const char *>(data);
+    if (size > 1024 && size < 16 * 1024 && std::all_of(bytes, bytes + size, [](char byte) { return byte == 0; }) &&
+        is_full(Full::kStock)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return ::syscall(SYS_pwrite64, file, data, size, where);
 }
 
 int main(int argc, char **argv)
