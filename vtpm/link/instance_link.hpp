@@ -71,6 +71,9 @@ public:
     [[nodiscard]] virtual bool erased() = 0;
 
     [[nodiscard]] virtual Health health() = 0;
+    /// Of a worker that is gone, ready or not: it ended itself and said why, and so would the next one that is asked for
+    /// the same.
+    [[nodiscard]] virtual bool gave_up() { return false; }
     [[nodiscard]] virtual bool established() = 0; // as the worker said when it became ready
 
     /// One request at a time.

@@ -97,6 +97,11 @@ std::optional<Answer> LiveInstance::collect(std::span<std::uint8_t> into)
     return life_ ? life_->collect(into) : std::nullopt;
 }
 
+bool LiveInstance::gave_up()
+{
+    return life_ && life_->dead() && life_->host().gave_up();
+}
+
 void LiveInstance::cancel()
 {
     if (life_) {

@@ -30,6 +30,7 @@ public:
     bool erased() override;
 
     Health health() override;
+    bool gave_up() override;
 
     bool established() override { return life_ && life_->host().established(); }
 

@@ -365,7 +365,7 @@ void ControlMachine::watch_start()
         event(ServeEvent::kHopeless);
         return;
     case Health::kDead:
-        event(ServeEvent::kDied);
+        event(putting_in_ && link_->gave_up() ? ServeEvent::kHopeless : ServeEvent::kDied); // a blob that is none
         return;
     case Health::kReady:
         break;

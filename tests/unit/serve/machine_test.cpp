@@ -294,6 +294,26 @@ TEST_F(Machine, AWorkerThatDiesWhileBlobsArePutInGetsAllOfThemAgain)
     EXPECT_EQ(engine_->starts, std::vector<bool>(4, false));
 }
 
+TEST_F(Machine, AWorkerThatGivesUpOnABlobFailsTheInitAtOnce)
+{
+    policy_.state_export = true;
+    Request blob = make(Verb::kSetState);
+    blob.type = static_cast<std::uint32_t>(swtpm::BlobType::kPermanent);
+    blob.data = ServeBytes(100, 0x5a);
+    ASSERT_EQ(ask(blob).result, R::kSuccess);
+    engine_->answers_at_once = false;
+    machine().request(1, make(Verb::kInit));
+    engine_->complete();
+    machine().service();
+    ASSERT_EQ(engine_->requests.back().op, Op::kAdoptState);
+    engine_->health = Health::kDead;
+    engine_->gave_up = true;
+    machine().service();
+    EXPECT_EQ(next(1).result, R::kFail);
+    EXPECT_EQ(machine().state(), S::kFailed);
+    EXPECT_EQ(engine_->starts, std::vector<bool>{false});
+}
+
 TEST_F(Machine, AnInitThatGoesOnFromAStoredLifeDoesSoAgainWhenItsWorkerDies)
 {
     switch_on();

@@ -118,14 +118,14 @@ class Client:
 class Server:
     """`banyan vtpm serve` with a folder of its own."""
 
-    def __init__(self, *options, instances=1, state=None):
+    def __init__(self, *options, instances=1, state=None, pass_fds=()):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="banyan-serve-"))
         self.log = open(self.folder / "log", "w+", encoding="utf-8")
         command = [BANYAN, "vtpm", "serve", "--json", "--instances", str(instances), "--dir",
                    self.folder / "sockets", *options]
         if state:
             command += ["--state", state]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True, pass_fds=pass_fds)
         line = self.process.stdout.readline()
         if not line:
             raise AssertionError(self.said())

@@ -33,6 +33,7 @@ struct FakeEngine {
     bool established = false;
     bool start_works = true;
     Health started = Health::kReady; // after a start that works
+    bool gave_up = false;
     bool erased = false;
     Health health = Health::kOff;
     bool pending = false;
@@ -67,6 +68,7 @@ public:
     Status erase() override { return {}; }
     bool erased() override { return engine_->erased; }
     Health health() override { return engine_->health; }
+    bool gave_up() override { return engine_->gave_up; }
     bool established() override { return engine_->established; }
     Status post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes) override
     {
