@@ -22,8 +22,10 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 
 from figures import Figure, Missing, peer_of  # noqa: E402
+from listening import wait_until_listening  # noqa: E402
 from probe import Probe, vtpm_devices  # noqa: E402
 
+SWTPM_STARTS_S = 20
 EXTENDS = 400
 FAIR_EXTENDS = 2000  # their p99 is asked for
 TICKS = 400
@@ -49,10 +51,11 @@ class Swtpm:
         self.child = subprocess.Popen(
             ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.dir}", "--ctrl", f"type=unixio,path={self.socket}"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        while not self.socket.exists():
-            if self.child.poll() is not None:
-                raise Missing("swtpm has ended")
-            time.sleep(0.01)
+        try:
+            wait_until_listening(self.child, SWTPM_STARTS_S, self.socket)
+        except RuntimeError as error:
+            self.close()
+            raise Missing(str(error)) from error
 
     def options(self):
         return ["-chardev", f"socket,id=swtpm,path={self.socket}", "-tpmdev", "emulator,id=swtpm,chardev=swtpm"]

@@ -11,10 +11,9 @@ import shutil
 import subprocess
 import sys
 
-from sockets import wait_until_listening
-
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 
+from listening import wait_until_listening  # noqa: E402
 from probe import Probe, ProbeFailed, vtpm_devices  # noqa: E402
 
 

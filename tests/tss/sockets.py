@@ -7,26 +7,14 @@ import os
 import pathlib
 import socket
 import subprocess
-import time
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
+
+from listening import wait_until_listening  # noqa: E402
 
 # As swtpm's are when it makes them: without persistent keys. TPM2_Startup, TPM2_Clear by the platform.
 BLANK = ("80010000000c000001440000", "80020000001b000001264000000c00000009400000090000000000")
-
-LISTENING = "00010000"  # proc(5), /proc/net/unix: flags
-
-
-def wait_until_listening(swtpm, patience, *sockets):
-    """A socket is in its folder a moment before one can connect. A client that only tries would be one that swtpm serves."""
-    until = time.monotonic() + patience
-    waiting = {str(path) for path in sockets}
-    while waiting:
-        if time.monotonic() > until or swtpm.poll() is not None:
-            raise RuntimeError("swtpm did not start")
-        time.sleep(0.01)
-        for line in pathlib.Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines():
-            words = line.split(maxsplit=7)
-            if len(words) == 8 and words[3] == LISTENING:
-                waiting.discard(words[7])
 
 
 def run_one(setting, test, tcti, log):

@@ -19,7 +19,6 @@ namespace banyan::vtpm {
 
 inline constexpr std::uint32_t kPoolDepth = 16;   // ready ones at most
 inline constexpr std::uint32_t kMakersAtOnce = 2; // for those who wait; in the background there is one
-inline constexpr std::uint32_t kStandbyMax = 4;   // workers with a TPM that nobody has asked for yet
 
 /// Which maker to start, and who gets which TPM. Pure: the zygote acts.
 class Pool {
@@ -39,6 +38,9 @@ public:
     [[nodiscard]] std::optional<Grant> grant();
     /// A ready TPM for an instance that has not asked yet. None while others wait.
     [[nodiscard]] std::optional<Grant> grant_ahead(std::uint32_t instance);
+
+    /// What was granted did not arrive: its instance may ask again.
+    void lost() { ++unmade_; }
 
     enum class Need : std::uint8_t { kNone, kUrgent, kAhead };
     /// What to start now; the caller starts it and says begun().

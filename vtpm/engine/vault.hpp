@@ -57,7 +57,7 @@ enum class KeeperTell : std::uint32_t {
     kFailed = 6,     // from the keeper: a commit failed, text
     kRolledBack = 7, // from the keeper: an older store file, text
     kStock = 14,     // fd: file with a state made ahead, ticket
-    kMissing = 15,   // from the keeper, before kHello: an instance that may be made
+    kMissing = 15,   // from the keeper: an instance that may be made; before kHello, or because it was not created
     // Snapshot: each is answered by kDone with its ticket; status is a size or a negated Errc, text says why.
     kSeal = 8,     // fd: a file with SealOrder and the interface's state, status bytes; becomes the sealed part
     kOpen = 9,     // fd: a file with a sealed part, status bytes; becomes the interface's state, the rest is kept
@@ -84,6 +84,7 @@ struct KeeperMessage {
     std::uint32_t instance = 0;
     std::int32_t status = 0;
     bool landlock = false; // kHello
+    bool holds = false;    // kDone: the platform folder is this machine's
     std::uint32_t ticket = 0;
     char text[160] = {};
     SignerNames names; // kCreate, kLineage

@@ -27,7 +27,16 @@ struct Answer {
     std::size_t size; // bytes of a response, header checked
 };
 
-enum class Health : std::uint8_t { kOff, kBooting, kReady, kDead };
+enum class Health : std::uint8_t {
+    kOff,
+    kBooting,
+    kReady,
+    kDead,    // another one may do better
+    kRefused, // it was never ready, and the engine said why: its state, its disk, its sandbox. So would the next one
+};
+
+/// A worker that has died so often in one power cycle is started again, no oftener.
+inline constexpr unsigned kDeathsMax = 16;
 
 /// Waits for one life of a worker, without the instance's lock: outlives a power cycle.
 class Waiter {
@@ -62,6 +71,9 @@ public:
     [[nodiscard]] virtual bool erased() = 0;
 
     [[nodiscard]] virtual Health health() = 0;
+    /// Of a worker that is gone, ready or not: it ended itself and said why, and so would the next one that is asked for
+    /// the same.
+    [[nodiscard]] virtual bool gave_up() { return false; }
     [[nodiscard]] virtual bool established() = 0; // as the worker said when it became ready
 
     /// One request at a time.

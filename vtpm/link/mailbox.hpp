@@ -32,6 +32,14 @@ inline constexpr std::uint32_t kStateMax = 128 * 1024; // of one kind
 
 enum class WorkerState : std::uint32_t { kBooting = 0, kReady = 1 };
 
+/// Mailbox::end. The zygote's word on a life that is over: it writes that, then ends the host's line. A worker that has
+/// died does not end the line by itself, so who sees its end finds the word.
+enum class WorkerEnd : std::uint32_t {
+    kNone = 0,   // there is no zygote any more
+    kDied = 1,   // what it was doing need not happen to the next one
+    kGaveUp = 2, // it, or who should have started it, said why: so would the next one
+};
+
 /// Mailbox::status
 enum class WorkerStatus : std::uint32_t {
     kOk = 0,
@@ -60,6 +68,7 @@ struct Mailbox {
         std::uint32_t restores;        // snapshots that this TPM was brought back from
         std::uint32_t news;            // changes with each answer and each change of state
         std::uint32_t dozes;           // it sleeps until host.request changes
+        std::uint32_t end;             // not the worker's: the zygote overwrites it
     } worker;
     alignas(4096) std::uint8_t command[kTpmBufferSize];
     std::uint8_t answer[kTpmBufferSize];

@@ -57,6 +57,11 @@ public:
     {
         return shared_load(box_->worker.state) == static_cast<std::uint32_t>(WorkerState::kReady);
     }
+    /// Of a life whose line has ended.
+    [[nodiscard]] bool gave_up() const
+    {
+        return shared_load(box_->worker.end) == static_cast<std::uint32_t>(WorkerEnd::kGaveUp);
+    }
     [[nodiscard]] bool established() const { return shared_load(box_->worker.established) != 0; }
     [[nodiscard]] std::uint32_t restores() const { return shared_load(box_->worker.restores); }
 

@@ -12,7 +12,6 @@ namespace banyan::vtpm {
 namespace {
 
 constexpr std::uint64_t kWatchdogNs = 60'000'000'000; // the link's own ends the worker
-constexpr unsigned kDeathsMax = 16;                   // in one power cycle; then it is parked
 
 // TPM_ACCESS_x and TPM_LOC_STATE: in both the register that says tpmRegValidSts
 constexpr auto kRegValidAt = static_cast<std::uint32_t>(tis::Reg::kAccess);
@@ -65,6 +64,11 @@ const char *name_of(PowerState state)
         return "parked";
     }
     return "?";
+}
+
+bool is_gone(Health health)
+{
+    return health == Health::kDead || health == Health::kRefused;
 }
 
 } // namespace
@@ -194,13 +198,13 @@ void Instance::service(std::int64_t now_ns)
     if (work_ != Work::kNone && !held_) {
         if (const auto answer = link_->collect(staged_)) {
             finish_work(*answer, now_ns);
-        } else if (link_->health() == Health::kDead) {
+        } else if (const Health health = link_->health(); is_gone(health)) {
             // It may have answered with its last breath.
             if (const auto last = link_->collect(staged_)) {
                 finish_work(*last, now_ns);
             }
             if (state_ == PowerState::kReady || state_ == PowerState::kHeld) {
-                worker_lost();
+                worker_gone(health);
             }
         }
     }
@@ -296,16 +300,17 @@ void Instance::look_if_owed()
 /// An idle worker that died is replaced before it is needed, not at every access.
 void Instance::look_after_idle_worker()
 {
-    if ((state_ == PowerState::kReady || state_ == PowerState::kHeld) && work_ == Work::kNone &&
-        link_->health() == Health::kDead) {
-        worker_lost();
+    if ((state_ == PowerState::kReady || state_ == PowerState::kHeld) && work_ == Work::kNone) {
+        if (const Health health = link_->health(); is_gone(health)) {
+            worker_gone(health);
+        }
     }
 }
 
 void Instance::settle()
 {
     if (state_ == PowerState::kStarting) {
-        switch (link_->health()) {
+        switch (const Health health = link_->health()) {
         case Health::kBooting:
             break;
         case Health::kReady:
@@ -314,7 +319,8 @@ void Instance::settle()
             break;
         case Health::kOff:
         case Health::kDead:
-            become_failed();
+        case Health::kRefused:
+            worker_gone(health);
             break;
         }
     } else if (state_ == PowerState::kStopping) {
@@ -323,7 +329,7 @@ void Instance::settle()
             if (link_->erased()) {
                 state_ = PowerState::kAbsent;
             }
-        } else if (const Health health = link_->health(); health == Health::kDead || health == Health::kOff) {
+        } else if (const Health health = link_->health(); is_gone(health) || health == Health::kOff) {
             state_ = PowerState::kOff;
         }
     }
@@ -377,23 +383,42 @@ void Instance::finish_work(const Answer &answer, std::int64_t now_ns)
     }
 }
 
-/// The worker is gone. With no launch open its last checkpoint comes back; what it was doing failed.
+void Instance::worker_gone(Health how)
+{
+    if (how == Health::kDead) {
+        worker_lost();
+    } else {
+        become_failed();
+    }
+}
+
+LifePart Instance::life_part() const
+{
+    if (launch_open(launch_)) {
+        return LifePart::kLaunching;
+    }
+    if (state_ == PowerState::kStarting) {
+        return resuming_ ? LifePart::kResuming : LifePart::kStarting;
+    }
+    return state_ == PowerState::kHeld ? LifePart::kHeld : LifePart::kRunning;
+}
+
+/// The worker died. What it was doing failed; it is started again unless that could undo a launch, or never ends.
 void Instance::worker_lost()
 {
-    const Work lost = std::exchange(work_, Work::kNone);
-    held_ = false;
-    const bool too_often = ++deaths_ > kDeathsMax;
-    if (launch_open(launch_) || state_ == PowerState::kHeld || too_often) {
-        work_ = lost;
+    const AfterDeath then = after_death(life_part(), ++deaths_);
+    if (then == AfterDeath::kFail || then == AfterDeath::kPark) {
         become_failed();
-        if (too_often) {
+        if (then == AfterDeath::kPark) {
             state_ = PowerState::kParked;
             link_->report("worker-parked", "died too often in this power cycle; it waits for the next power-on");
         }
         return;
     }
+    const Work lost = std::exchange(work_, Work::kNone);
+    held_ = false;
     ++counters_.restarts;
-    const bool back = link_->start(true).has_value();
+    const bool back = link_->start(then == AfterDeath::kRestore).has_value();
     established_wanted_ = established_wanted_ || lost == Work::kResetEstablished;
     if (lost == Work::kCommand) {
         answer_code(TpmRc::kFailure);
@@ -532,6 +557,7 @@ Status Instance::power_on(PowerOn mode)
     established_wanted_ = false;
     launch_ = LaunchState::kClosed;
     deaths_ = 0;
+    resuming_ = false;
     firmware_.power_on();
     account_.end({});
     interface_->power_on(false);
@@ -587,7 +613,7 @@ PowerState Instance::state()
     Guard guard(*this);
     service(0);
     look_after_idle_worker();
-    if (config_.deterministic && state_ == PowerState::kStarting) {
+    for (unsigned i = 0; config_.deterministic && state_ == PowerState::kStarting && i <= kDeathsMax; ++i) {
         const std::uint64_t mine = ticket_;
         wait_for_worker(guard, kWatchdogNs);
         if (ticket_ == mine) {

@@ -18,6 +18,7 @@
 #include "vtpm/chip/startup.hpp"
 #include "vtpm/link/instance_link.hpp"
 #include "vtpm/manager/account.hpp"
+#include "vtpm/manager/after_death.hpp"
 
 namespace banyan::vtpm {
 
@@ -59,7 +60,7 @@ struct InstanceCounters {
     std::uint64_t malformed = 0;   // refused by their header, the engine never saw them
     std::uint64_t abandoned = 0;
     std::uint64_t launches = 0;
-    std::uint64_t restarts = 0; // of the worker, from its checkpoint
+    std::uint64_t restarts = 0; // of the worker after it died
     std::uint64_t store_failures = 0;
     std::uint64_t locality4_writes = 0; // by software, without effect
     std::uint64_t unpowered = 0;        // accesses while it was off
@@ -161,7 +162,9 @@ private:
     void look_if_owed();
     void look_after_idle_worker();
     void finish_work(const Answer &answer, std::int64_t now_ns);
+    void worker_gone(Health how);
     void worker_lost();
+    [[nodiscard]] LifePart life_part() const;
     void become_failed();
     void perform(Wish wish, std::int64_t now_ns);
     void dispatch(std::int64_t now_ns);
@@ -198,8 +201,9 @@ private:
     std::uint64_t ticket_ = 0;        // of the work under way or last done
     bool established_wanted_ = false; // a reset of tpmEstablishment waits for the engine
     bool erasing_ = false;
-    unsigned deaths_ = 0; // of the worker in this power cycle
-    bool held_ = false;   // deterministic: the response is there, its time is not
+    unsigned deaths_ = 0;   // of the worker in this power cycle
+    bool resuming_ = false; // what starts goes on with a snapshot's state
+    bool held_ = false;     // deterministic: the response is there, its time is not
     std::int64_t visible_at_ns_ = 0;
     bool look_asked_ = false; // for that time
     std::size_t staged_size_ = 0;

@@ -206,17 +206,29 @@ Status Instance::resume(InterfaceImage image, std::string &why)
         return {};
     }
     state_ = PowerState::kStarting;
+    resuming_ = true;
     link_->set_up({setup_.banks, static_cast<std::uint32_t>(interface_->buffer_size()), 0});
-    const Status started = link_->start(true);
-    for (int round = 0; started && round < kRestRounds && link_->health() == Health::kBooting; ++round) {
-        wait_for_worker(guard, kRestNs);
-    }
-    if (!started || link_->health() != Health::kReady) {
+    if (!link_->start(true)) {
         become_failed();
+    }
+    for (int round = 0; state_ == PowerState::kStarting && round < kRestRounds;) {
+        if (const Health health = link_->health(); health == Health::kBooting) {
+            ++round;
+            wait_for_worker(guard, kRestNs);
+        } else if (health == Health::kReady) {
+            state_ = PowerState::kReady; // its interface goes on as it was saved
+        } else {
+            worker_gone(health); // bounded, too
+            round = 0;
+        }
+    }
+    if (state_ != PowerState::kReady) {
+        if (state_ == PowerState::kStarting) {
+            become_failed();
+        }
         why = "its TPM does not start from the saved state";
         return fail(Errc::kCorrupt);
     }
-    state_ = PowerState::kReady;
     if (image.held) {
         held_ = true;
         look_asked_ = false;

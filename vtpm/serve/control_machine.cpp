@@ -11,7 +11,6 @@ namespace {
 
 using R = swtpm::Result;
 
-constexpr unsigned kDeathsMax = 16; // of the worker between two inits; then it stays failed
 constexpr std::uint8_t kDrtmLocality = 4;
 constexpr std::uint8_t kLocalityMax = 4;
 constexpr std::uint8_t kResetEstablishedFrom = 3; // PTP 1.05, section 3.5.4
@@ -239,12 +238,20 @@ void ControlMachine::event(ServeEvent what)
     case ServeAction::kStart:
         start();
         break;
+    case ServeAction::kStartAgain:
+        put_in_at_ = 0;
+        putting_in_ = false;
+        ++counters_.restarts;
+        start_link(from_checkpoint_);
+        break;
     case ServeAction::kRestore:
         fail_job();
         ++counters_.restarts;
         start_link(true);
         break;
     case ServeAction::kServe:
+        put_in_.clear();
+        put_in_at_ = 0;
         established_ = link_->established() || established_;
         answer_initializer(R::kSuccess);
         break;
@@ -252,6 +259,7 @@ void ControlMachine::event(ServeEvent what)
     case ServeAction::kFail:
         fail_job();
         put_in_.clear();
+        put_in_at_ = 0;
         putting_in_ = false;
         start_again_.reset();
         link_->stop();
@@ -274,6 +282,7 @@ void ControlMachine::start()
 {
     fail_job();
     put_in_.clear();
+    put_in_at_ = 0;
     putting_in_ = false;
     const Blob permanent = std::exchange(permanent_, {});
     const Blob running = std::exchange(volatile_, {});
@@ -285,7 +294,7 @@ void ControlMachine::start()
         }
         put_in_.push_back({Op::kAdoptState, {}});
     }
-    const bool restore = std::exchange(resume_, false) && !blobs;
+    from_checkpoint_ = std::exchange(resume_, false) && !blobs;
     hash_open_ = false;
     established_ = false;
     deaths_ = 0;
@@ -293,7 +302,7 @@ void ControlMachine::start()
     setup.buffer_size = buffer_size_;
     setup.client_startup = policy_.startup && !blobs ? 0 : 1;
     link_->set_up(setup);
-    start_link(restore);
+    start_link(from_checkpoint_);
 }
 
 void ControlMachine::start_link(bool restore)
@@ -352,8 +361,11 @@ void ControlMachine::watch_start()
     case Health::kBooting:
         return;
     case Health::kOff:
+    case Health::kRefused:
+        event(ServeEvent::kHopeless);
+        return;
     case Health::kDead:
-        event(ServeEvent::kDied);
+        event(putting_in_ && link_->gave_up() ? ServeEvent::kHopeless : ServeEvent::kDied); // a blob that is none
         return;
     case Health::kReady:
         break;
@@ -364,17 +376,18 @@ void ControlMachine::watch_start()
             return;
         }
         putting_in_ = false;
-        put_in_.pop_front();
+        ++put_in_at_;
         if (done->kind != vtpm::Answer::Kind::kOk) {
             event(ServeEvent::kHopeless);
             return;
         }
     }
-    if (put_in_.empty()) {
+    if (put_in_at_ == put_in_.size()) {
         event(ServeEvent::kReady);
         return;
     }
-    putting_in_ = link_->post(put_in_.front().op, 0, put_in_.front().bytes).has_value();
+    const Operation &next = put_in_[put_in_at_];
+    putting_in_ = link_->post(next.op, 0, next.bytes).has_value();
     if (!putting_in_) {
         event(ServeEvent::kHopeless);
     }
@@ -388,7 +401,7 @@ void ControlMachine::watch_job()
             return;
         }
     }
-    if (link_->health() != Health::kDead) {
+    if (const Health health = link_->health(); health != Health::kDead && health != Health::kRefused) {
         return;
     }
     if (job_) { // it may have answered with its last breath

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "vtpm/link/instance_link.hpp"
 #include "vtpm/serve/request.hpp"
@@ -124,8 +125,10 @@ private:
         Op op;
         ServeBytes bytes;
     };
-    std::deque<Operation> put_in_; // while starting: what brings the blobs into the worker; the first is under way
+    std::vector<Operation> put_in_; // while starting: what brings the blobs into the worker
+    std::size_t put_in_at_ = 0;     // the next of them, or the one under way
     bool putting_in_ = false;
+    bool from_checkpoint_ = false;      // this init goes on where the last life was stored
     std::optional<bool> start_again_;   // with this `restore`
     std::optional<Client> initializer_; // waits for the end of its init
 };

@@ -20,10 +20,18 @@ enum class ServeEvent : std::uint8_t {
     kStop,
     kReady,    // the worker said so
     kDied,     // the worker is gone
-    kHopeless, // it must not come back: a hash sequence was open, or it died too often
+    kHopeless, // it must not come back: a hash sequence was open, it died too often, or the engine said why it cannot
 };
 
-enum class ServeAction : std::uint8_t { kIgnore, kStart, kRestore, kStop, kServe, kFail };
+enum class ServeAction : std::uint8_t {
+    kIgnore,
+    kStart,
+    kStartAgain, // as it was begun: nobody has seen the TPM yet
+    kRestore,
+    kStop,
+    kServe,
+    kFail,
+};
 
 inline constexpr std::array kServeStates{ServeState::kOff, ServeState::kStarting, ServeState::kOn,
                                          ServeState::kRecovering, ServeState::kFailed};
@@ -53,7 +61,10 @@ struct ServeStep {
     case S::kFailed:
         return ignored;
     case S::kStarting:
-        return event == E::kReady ? ServeStep{S::kOn, A::kServe} : ServeStep{S::kFailed, A::kFail};
+        if (event == E::kReady) {
+            return {S::kOn, A::kServe};
+        }
+        return event == E::kDied ? ServeStep{S::kStarting, A::kStartAgain} : ServeStep{S::kFailed, A::kFail};
     case S::kOn:
         if (event == E::kReady) {
             return ignored;

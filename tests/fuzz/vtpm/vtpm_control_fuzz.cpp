@@ -30,6 +30,7 @@ struct Engine {
     std::size_t size = 0;
     std::vector<std::uint8_t> bytes;
     Health health = Health::kOff;
+    bool gave_up = false;
     bool busy = false; // the next start has no room
     bool hash_open = false;
     ServePolicy policy;
@@ -58,6 +59,7 @@ public:
     banyan::Status erase() override { return {}; }
     bool erased() override { return false; }
     Health health() override { return engine_->health; }
+    bool gave_up() override { return engine_->gave_up; }
     bool established() override { return false; }
     banyan::Status post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes) override
     {
@@ -148,8 +150,9 @@ public:
                 client = {stream_of(what), {}, false, false};
                 break;
             case 6:
-                engine_->health = static_cast<Health>(next() % 4);
+                engine_->health = static_cast<Health>(next() % 5);
                 engine_->busy = (what & 1) != 0;
+                engine_->gave_up = (what & 2) != 0;
                 break;
             default:
                 answer(what);

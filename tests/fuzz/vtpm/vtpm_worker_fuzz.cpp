@@ -47,10 +47,13 @@ public:
     bool erased() override { return false; }
     Health health() override
     {
-        return page_->off       ? Health::kOff
-               : page_->dead    ? Health::kDead
-               : host_->ready() ? Health::kReady
-                                : Health::kBooting;
+        if (page_->off) {
+            return Health::kOff;
+        }
+        if (page_->dead) {
+            return !host_->ready() && host_->gave_up() ? Health::kRefused : Health::kDead;
+        }
+        return host_->ready() ? Health::kReady : Health::kBooting;
     }
     bool established() override { return host_ && host_->established(); }
     banyan::Status post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes) override

@@ -126,7 +126,8 @@ inline int run(const Target &target, const std::uint8_t *data, std::size_t size)
             (void)instance.launch_poll();
             break;
         case 11:
-            engine->health = Health::kDead;
+            engine->health = (what & 0x10) != 0 ? Health::kRefused : Health::kDead;
+            engine->started = (what & 0x60) == 0x60 ? Health::kDead : Health::kReady;
             break;
         case 12:
             engine->complete(static_cast<Answer::Kind>(input.byte() % 4));

@@ -9,6 +9,7 @@ noticed: its TPM still holds what it held.
 import contextlib
 import random
 import threading
+import time
 import unittest
 
 from served import *  # pylint: disable=unused-wildcard-import,wildcard-import

@@ -29,9 +29,9 @@ TEST(ServePower, AFailedOneIsBroughtBackByNothingButAnInit)
     }
 }
 
-TEST(ServePower, AWorkerThatDiesIsRestoredWhenItHasServedAndNotBefore)
+TEST(ServePower, AWorkerThatDiesIsRestoredWhenItHasServedAndStartedAgainBefore)
 {
-    EXPECT_EQ(step(S::kStarting, E::kDied), (ServeStep{S::kFailed, A::kFail}));
+    EXPECT_EQ(step(S::kStarting, E::kDied), (ServeStep{S::kStarting, A::kStartAgain}));
     EXPECT_EQ(step(S::kOn, E::kDied), (ServeStep{S::kRecovering, A::kRestore}));
     EXPECT_EQ(step(S::kRecovering, E::kDied), (ServeStep{S::kRecovering, A::kRestore}));
     for (const S state : {S::kStarting, S::kOn, S::kRecovering}) {
@@ -220,6 +220,113 @@ TEST_F(Machine, AWorkerThatDiesAgainAndAgainIsGivenUp)
     }
     EXPECT_EQ(machine().state(), S::kFailed);
     EXPECT_EQ(machine().counters().restarts, 16U);
+}
+
+TEST_F(Machine, AWorkerThatDiesInItsStartIsStartedAgainAndTheInitAnsweredOnce)
+{
+    engine_->started = Health::kBooting;
+    machine().request(1, make(Verb::kInit));
+    for (int death = 0; death < 16; ++death) {
+        engine_->health = Health::kDead;
+        machine().service();
+        ASSERT_EQ(machine().state(), S::kStarting);
+        EXPECT_FALSE(machine().next_answer());
+    }
+    engine_->health = Health::kReady;
+    machine().service();
+    EXPECT_EQ(next(1).result, R::kSuccess);
+    EXPECT_EQ(engine_->starts, std::vector<bool>(17, false));
+    EXPECT_EQ(machine().counters().restarts, 16U);
+}
+
+TEST_F(Machine, AWorkerThatKeepsDyingInItsStartIsGivenUp)
+{
+    engine_->started = Health::kDead;
+    machine().request(1, make(Verb::kInit));
+    for (int look = 0; look < 40; ++look) {
+        machine().service();
+    }
+    EXPECT_EQ(next(1).result, R::kFail);
+    EXPECT_EQ(machine().state(), S::kFailed);
+    EXPECT_EQ(engine_->starts.size(), 17U);
+}
+
+TEST_F(Machine, AStartThatTheEngineRefusesIsNotTriedAgain)
+{
+    engine_->started = Health::kRefused;
+    EXPECT_EQ(ask(make(Verb::kInit)).result, R::kFail);
+    EXPECT_EQ(engine_->starts.size(), 1U);
+    EXPECT_EQ(machine().counters().restarts, 0U);
+}
+
+TEST_F(Machine, AWorkerThatDiesWhileBlobsArePutInGetsAllOfThemAgain)
+{
+    policy_.state_export = true;
+    Request blob = make(Verb::kSetState);
+    blob.type = static_cast<std::uint32_t>(swtpm::BlobType::kPermanent);
+    blob.first = true;
+    blob.last = true;
+    blob.data = ServeBytes(kTpmBufferSize + 100, 0x5a);
+    ASSERT_EQ(ask(blob).result, R::kSuccess);
+    engine_->answers_at_once = false;
+    machine().request(1, make(Verb::kInit));
+    for (const int done : {0, 1, 2}) { // of three: two parts, then they are adopted
+        const std::size_t before = engine_->requests.size();
+        for (int i = 0; i < done; ++i) {
+            engine_->complete();
+            machine().service();
+        }
+        ASSERT_EQ(engine_->requests.size(), before + static_cast<std::size_t>(done));
+        engine_->health = Health::kDead;
+        machine().service(); // it is seen, and started again
+        machine().service();
+        ASSERT_EQ(engine_->requests.back().op, Op::kWriteState);
+        EXPECT_EQ(load_be32(engine_->requests.back().bytes, 4), 0U) << "from the first byte on";
+        EXPECT_FALSE(machine().next_answer());
+    }
+    for (int i = 0; i < 3; ++i) {
+        engine_->complete();
+        machine().service();
+    }
+    EXPECT_EQ(engine_->requests.back().op, Op::kAdoptState);
+    EXPECT_EQ(next(1).result, R::kSuccess);
+    EXPECT_EQ(machine().state(), S::kOn);
+    EXPECT_EQ(engine_->starts, std::vector<bool>(4, false));
+}
+
+TEST_F(Machine, AWorkerThatGivesUpOnABlobFailsTheInitAtOnce)
+{
+    policy_.state_export = true;
+    Request blob = make(Verb::kSetState);
+    blob.type = static_cast<std::uint32_t>(swtpm::BlobType::kPermanent);
+    blob.data = ServeBytes(100, 0x5a);
+    ASSERT_EQ(ask(blob).result, R::kSuccess);
+    engine_->answers_at_once = false;
+    machine().request(1, make(Verb::kInit));
+    engine_->complete();
+    machine().service();
+    ASSERT_EQ(engine_->requests.back().op, Op::kAdoptState);
+    engine_->health = Health::kDead;
+    engine_->gave_up = true;
+    machine().service();
+    EXPECT_EQ(next(1).result, R::kFail);
+    EXPECT_EQ(machine().state(), S::kFailed);
+    EXPECT_EQ(engine_->starts, std::vector<bool>{false});
+}
+
+TEST_F(Machine, AnInitThatGoesOnFromAStoredLifeDoesSoAgainWhenItsWorkerDies)
+{
+    switch_on();
+    EXPECT_EQ(ask(make(Verb::kStoreVolatile)).result, R::kSuccess);
+    EXPECT_EQ(ask(make(Verb::kStop)).result, R::kSuccess);
+    engine_->started = Health::kBooting;
+    machine().request(1, make(Verb::kInit));
+    engine_->health = Health::kDead;
+    machine().service();
+    engine_->health = Health::kReady;
+    machine().service();
+    EXPECT_EQ(next(1).result, R::kSuccess);
+    EXPECT_EQ(engine_->starts, (std::vector<bool>{false, true, true}));
 }
 
 TEST_F(Machine, AClientThatHasGoneIsNotAnsweredAndItsNextRequestNotBegun)

@@ -13,8 +13,11 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "system"))
+
+from listening import wait_until_listening  # noqa: E402
 
 BUILD = pathlib.Path(sys.argv[1])
 BANYAN = BUILD / "bin/banyan"
@@ -115,14 +118,14 @@ class Client:
 class Server:
     """`banyan vtpm serve` with a folder of its own."""
 
-    def __init__(self, *options, instances=1, state=None):
+    def __init__(self, *options, instances=1, state=None, pass_fds=()):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="banyan-serve-"))
         self.log = open(self.folder / "log", "w+", encoding="utf-8")
         command = [BANYAN, "vtpm", "serve", "--json", "--instances", str(instances), "--dir",
                    self.folder / "sockets", *options]
         if state:
             command += ["--state", state]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True, pass_fds=pass_fds)
         line = self.process.stdout.readline()
         if not line:
             raise AssertionError(self.said())
@@ -160,11 +163,7 @@ class Swtpm:
              f"type=unixio,path={self.folder}/control"] +
             (["--server", f"type=unixio,path={self.folder}/data"] if data else []),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + PATIENCE
-        while not all((self.folder / name).exists() for name in (["control", "data"] if data else ["control"])):
-            if self.process.poll() is not None or time.monotonic() > until:
-                raise AssertionError("swtpm did not start")
-            time.sleep(0.01)
+        wait_until_listening(self.process, PATIENCE, *(self.folder / name for name in ("control", "data")[:2 if data else 1]))
 
     def control(self):
         return Client(self.folder / "control")

@@ -32,6 +32,8 @@ struct FakeEngine {
     int waits = 0;
     bool established = false;
     bool start_works = true;
+    Health started = Health::kReady; // after a start that works
+    bool gave_up = false;
     bool erased = false;
     Health health = Health::kOff;
     bool pending = false;
@@ -53,7 +55,7 @@ public:
         engine_->starts.push_back(restore);
         engine_->pending = false;
         engine_->answer.reset();
-        engine_->health = engine_->start_works ? Health::kReady : Health::kOff;
+        engine_->health = engine_->start_works ? engine_->started : Health::kOff;
         return engine_->start_works ? Status{} : fail(Errc::kIo);
     }
     void stop() override
@@ -66,6 +68,7 @@ public:
     Status erase() override { return {}; }
     bool erased() override { return engine_->erased; }
     Health health() override { return engine_->health; }
+    bool gave_up() override { return engine_->gave_up; }
     bool established() override { return engine_->established; }
     Status post(Op op, std::uint8_t locality, std::span<const std::uint8_t> bytes) override
     {

@@ -219,6 +219,104 @@ TEST_F(AnInstance, ThatDoesNotStartIsFailed)
     EXPECT_EQ(code(), 0x101U);
 }
 
+TEST(AfterDeath, FollowsFromWhereTheWorkerWasUntilItDiedTooOften)
+{
+    for (const LifePart part : kLifeParts) {
+        EXPECT_EQ(after_death(part, kDeathsMax + 1), AfterDeath::kPark);
+    }
+    for (const unsigned deaths : {1U, kDeathsMax}) {
+        EXPECT_EQ(after_death(LifePart::kStarting, deaths), AfterDeath::kAnew);
+        EXPECT_EQ(after_death(LifePart::kResuming, deaths), AfterDeath::kRestore);
+        EXPECT_EQ(after_death(LifePart::kRunning, deaths), AfterDeath::kRestore);
+        EXPECT_EQ(after_death(LifePart::kHeld, deaths), AfterDeath::kFail);
+        EXPECT_EQ(after_death(LifePart::kLaunching, deaths), AfterDeath::kFail) << "an older PCR 17";
+    }
+}
+
+TEST_F(AnInstance, WhoseWorkerDiesWhileItStartsIsStartedAgainAsItWas)
+{
+    for (const PowerOn mode : {PowerOn::kStartup, PowerOn::kHeld}) {
+        engine->starts.clear();
+        ASSERT_TRUE(instance->power_on(mode));
+        for (std::size_t death = 1; death <= 16; ++death) {
+            engine->health = Health::kDead;
+            engine->started = Health::kBooting;
+            ASSERT_EQ(instance->state(), PowerState::kStarting) << death;
+            EXPECT_EQ(engine->starts.size(), 1 + death);
+            EXPECT_EQ(read(Reg::kAccess), 0U) << "come again";
+        }
+        engine->health = Health::kReady;
+        EXPECT_EQ(instance->state(), mode == PowerOn::kHeld ? PowerState::kHeld : PowerState::kReady);
+        EXPECT_EQ(engine->starts, std::vector<bool>(17, false)) << "no checkpoint of an earlier life";
+        engine->started = Health::kReady;
+    }
+    EXPECT_TRUE(engine->reports.empty());
+    EXPECT_NE(instance->json().find("\"restarts\":32"), std::string::npos) << instance->json();
+}
+
+TEST_F(AnInstance, WhoseWorkerKeepsDyingWhileItStartsIsParked)
+{
+    engine->started = Health::kDead;
+    ASSERT_TRUE(instance->power_on());
+    for (int look = 0; look < 16; ++look) {
+        ASSERT_EQ(instance->state(), PowerState::kStarting) << look;
+    }
+    EXPECT_EQ(instance->state(), PowerState::kParked);
+    EXPECT_EQ(engine->reports, std::vector<std::string>{"worker-parked"});
+    EXPECT_EQ(engine->starts, std::vector<bool>(18, false)) << "16 of them after a death";
+    write(Reg::kAccess, Access::RequestUse::kMask);
+    go();
+    EXPECT_EQ(code(), 0x101U);
+    engine->started = Health::kReady;
+    ASSERT_TRUE(instance->power_on());
+    EXPECT_EQ(instance->state(), PowerState::kReady);
+}
+
+TEST_F(AnInstance, ThatTheEngineRefusesFailsAtOnce)
+{
+    engine->started = Health::kRefused;
+    ASSERT_TRUE(instance->power_on());
+    EXPECT_EQ(instance->state(), PowerState::kFailed);
+    EXPECT_EQ(engine->starts.size(), 2U) << "not tried again";
+    EXPECT_TRUE(engine->reports.empty()) << "the engine said why";
+    EXPECT_NE(instance->json().find("\"restarts\":0"), std::string::npos) << instance->json();
+}
+
+TEST_F(AnInstance, WhoseCheckpointIsRefusedFailsAtOnceAndSoDoesItsCommand)
+{
+    engine->answers_at_once = false;
+    engine->started = Health::kRefused;
+    go();
+    engine->health = Health::kDead;
+    EXPECT_EQ(code(), 0x101U);
+    EXPECT_EQ(instance->state(), PowerState::kFailed);
+    EXPECT_EQ(engine->starts, (std::vector<bool>{false, true}));
+}
+
+TEST_F(AnInstance, ALaunchIntoAWorkerThatDiesAsItComesBackBringsNothingOlderBack)
+{
+    engine->answers_at_once = false;
+    engine->started = Health::kBooting;
+    engine->health = Health::kDead; // the idle one
+    ASSERT_TRUE(instance->launch(LaunchEvent::kStart, {}));
+    ASSERT_EQ(engine->starts, (std::vector<bool>{false, true}));
+    ASSERT_EQ(engine->requests.back().op, Op::kHashStart);
+    engine->health = Health::kDead; // before it was ready, and perhaps before it wiped its checkpoints
+    EXPECT_EQ(instance->launch_poll(), LaunchProgress::kFailed);
+    EXPECT_EQ(instance->state(), PowerState::kFailed);
+    EXPECT_EQ(engine->starts, (std::vector<bool>{false, true})) << "not restored";
+}
+
+TEST_F(ADeterministicInstance, SaysThatItStartsToNobodyHoweverOftenItsWorkerDies)
+{
+    engine->started = Health::kBooting;
+    int deaths = 0;
+    engine->while_waiting = [&] { engine->health = ++deaths <= 16 ? Health::kDead : Health::kReady; };
+    ASSERT_TRUE(instance->power_on());
+    EXPECT_EQ(instance->state(), PowerState::kReady);
+    EXPECT_EQ(deaths, 17);
+}
+
 TEST_F(AnInstance, SaysNotValidWhileItStarts)
 {
     ASSERT_TRUE(instance->power_on());

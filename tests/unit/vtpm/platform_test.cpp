@@ -182,6 +182,7 @@ TEST_F(AnOlderStoreFile, IsRefusedUntilTheNewestIsThereAgain)
         EXPECT_EQ(banyan_vtpm_instance_state(machine.vtpm, instance_), BANYAN_VTPM_FAILED);
         EXPECT_TRUE(machine.saw("store-rolled-back", "refused: the store file has generation ")) << machine.describe();
         EXPECT_NE(machine.json().find("\"rolled_back\":1"), std::string::npos) << machine.json();
+        EXPECT_EQ(machine.json().find("\"restarts\":1"), std::string::npos) << "refused once, and not tried again";
         EXPECT_TRUE(machine.power(0)) << "the neighbour is unmoved";
     }
     std::filesystem::rename(path_ + ".new", path_);

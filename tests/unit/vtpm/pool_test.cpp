@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "tests/unit/vtpm/processes.hpp"
+#include "tests/unit/vtpm/stage.hpp"
 #include "tests/unit/vtpm/vtpm_machine.hpp"
+#include "vtpm/engine/standby.hpp"
 #include "vtpm/store/store.hpp"
 
 namespace banyan::vtpm::testing {
@@ -138,6 +140,64 @@ TEST(Pool, MakesNoneForInstancesThatGotTheirsAhead)
     (void)pool.made(Need::kAhead, named(1));
     ASSERT_TRUE(pool.grant_ahead(0).has_value());
     EXPECT_EQ(pool.need(), Need::kNone);
+}
+
+TEST(Pool, MakesAnotherForOneWhoseTpmWasLost)
+{
+    Pool pool(1);
+    pool.want(0);
+    pool.begun(Need::kUrgent);
+    (void)pool.made(Need::kUrgent, named(1));
+    ASSERT_TRUE(pool.grant().has_value());
+    EXPECT_EQ(pool.need(), Need::kNone);
+    pool.lost();
+    EXPECT_EQ(pool.need(), Need::kAhead);
+}
+
+TEST(StandBy, RestsAfterManyDeathsInARowUntilSomebodyAsks)
+{
+    StandBy standby(true);
+    for (int round = 0; round < 3; ++round) {
+        for (unsigned death = 0; death < kStandbyDeathsMax; ++death) {
+            EXPECT_TRUE(standby.may(0)) << death;
+            standby.died();
+        }
+        EXPECT_FALSE(standby.may(0)) << "no loop of forks";
+        EXPECT_FALSE(standby.wait_ns(0)) << "time does not help";
+        standby.somebody_asked();
+    }
+    for (unsigned death = 0; death < 3 * kStandbyDeathsMax; ++death) {
+        standby.died();
+        standby.taken();
+    }
+    EXPECT_TRUE(standby.may(0)) << "not in a row";
+}
+
+TEST(StandBy, RestsAfterOneThatGaveUp)
+{
+    StandBy standby(true);
+    standby.gave_up();
+    EXPECT_FALSE(standby.may(0));
+    standby.somebody_asked();
+    EXPECT_TRUE(standby.may(0));
+}
+
+TEST(StandBy, KeepsQuietWhileASnapshotIsLoadedAndOnAFolderOfAnotherMachine)
+{
+    StandBy standby(true);
+    standby.snapshot(1000);
+    standby.somebody_asked();
+    EXPECT_FALSE(standby.may(1000));
+    EXPECT_EQ(standby.wait_ns(1001), kQuietNs - 1);
+    EXPECT_TRUE(standby.may(1000 + kQuietNs));
+    standby.folder(false);
+    EXPECT_FALSE(standby.may(1000 + kQuietNs));
+    standby.somebody_asked();
+    EXPECT_FALSE(standby.may(1000 + kQuietNs));
+    EXPECT_FALSE(standby.wait_ns(1001));
+    standby.folder(true);
+    EXPECT_TRUE(standby.may(1000 + kQuietNs));
+    EXPECT_FALSE(StandBy(false).may(0)) << "before a migration that comes";
 }
 
 int memory_file(const Bytes &bytes)
@@ -303,6 +363,42 @@ TEST_F(AFolder, StartsTheInstanceOfOneThatDiedWhileItStoodBy)
     EXPECT_TRUE(machine.events().empty()) << machine.describe();
 }
 
+TEST_F(AFolder, HasAnotherOneStandByForOneThatDied)
+{
+    Machine machine(options(2));
+    ASSERT_EQ(machine.status, 0) << machine.why;
+    std::vector<pid_t> ahead = standing_by(1);
+    for (int death = 0; death < 3; ++death) {
+        ASSERT_EQ(ahead.size(), 1U);
+        const pid_t before = ahead[0];
+        ASSERT_TRUE(end_process(before));
+        for (int i = 0; i < 6000 && (ahead.empty() || ahead[0] == before); ++i) {
+            ahead = standing_by(1);
+        }
+    }
+    ASSERT_TRUE(machine.power(1)) << machine.describe();
+    EXPECT_EQ(workers(), ahead);
+    EXPECT_TRUE(machine.events().empty()) << machine.describe();
+}
+
+TEST_F(AFolder, HasNobodyStandByAfterManyDeathsUntilAnInstanceStarts)
+{
+    const Stage stage;
+    stage.die(Moment::kBeforeStir, kStandbyDeathsMax);
+    Machine::Options staged = options(3);
+    staged.engine = BANYAN_TEST_STAGED_ENGINE;
+    Machine machine(staged);
+    ASSERT_EQ(machine.status, 0) << machine.why;
+    for (int i = 0; i < 6000 && stage->deaths > 0; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ASSERT_EQ(stage->deaths, 0);
+    ASSERT_TRUE(machine.power(0)) << machine.describe();
+    ASSERT_EQ(standing_by(2).size(), 2U);
+    ASSERT_TRUE(machine.power(1)) << machine.describe();
+    EXPECT_TRUE(machine.events().empty()) << "nobody had asked for them\n" << machine.describe();
+}
+
 TEST_F(AFolder, HasNobodyStandByFromAHandOverOnAndGoesOnWhenThatCameToNothing)
 {
     Machine machine(options(3));
@@ -318,6 +414,7 @@ TEST_F(AFolder, HasNobodyStandByFromAHandOverOnAndGoesOnWhenThatCameToNothing)
     }
     EXPECT_FALSE(machine.power(1)) << "the folder is another machine's";
     ASSERT_TRUE(machine.run()) << machine.why;
+    EXPECT_EQ(standing_by(1).size(), 1U) << "for the one that has not asked";
     ASSERT_TRUE(machine.power(2)) << machine.describe();
     EXPECT_FALSE(ek_of(machine, 2).empty());
 }
@@ -339,6 +436,7 @@ TEST_F(AFolder, LoadsASnapshotThatIsOlderThanATpmNobodyAskedFor)
     ASSERT_GT(std::filesystem::file_size(names, none_yet), 0U) << "the next one gets its TPM";
     ASSERT_TRUE(machine.load(older)) << machine.why;
     ASSERT_TRUE(machine.run()) << machine.why;
+    EXPECT_EQ(standing_by(2).size(), 2U) << "for the two that neither asked nor are in the snapshot";
     ASSERT_TRUE(machine.power(kNext)) << machine.describe();
     EXPECT_FALSE(ek_of(machine, kNext).empty());
 }
@@ -356,6 +454,39 @@ TEST_F(AFolder, WhoseDiskTakesNoFileStartsTheInstanceWhenItDoes)
     (void)machine.settle(1);
     ASSERT_TRUE(machine.power(1)) << machine.describe();
     EXPECT_FALSE(ek_of(machine, 1).empty());
+}
+
+TEST_F(AFolder, WhoseDiskIsFullStartsTheInstanceWhenItHasRoomAgain)
+{
+    constexpr Full kWays[] = {Full::kEverything, Full::kFiles,   Full::kNames,
+                              Full::kRecords,    Full::kAnchors, Full::kStock};
+    const Stage stage;
+    std::set<Bytes> keys;
+    std::uint32_t instance = 1;
+    for (const Full full : kWays) {
+        const std::string way = "way " + std::to_string(static_cast<int>(full));
+        stage->full = full;
+        Machine::Options staged = options(instance + 1); // the others have theirs
+        staged.engine = BANYAN_TEST_STAGED_ENGINE;
+        Bytes key;
+        {
+            Machine machine(staged);
+            ASSERT_EQ(machine.status, 0) << machine.why;
+            for (int tries = 0; tries < 3; ++tries) {
+                EXPECT_FALSE(machine.power(instance)) << way;
+            }
+            EXPECT_TRUE(machine.saw("store-failed")) << way << machine.describe();
+            EXPECT_EQ(machine.json().find("\"restarts\":1"), std::string::npos) << "not tried again by itself";
+            stage->full = Full::kNothing;
+            ASSERT_TRUE(machine.power(instance)) << way << machine.describe();
+            key = ek_of(machine, instance);
+            EXPECT_TRUE(keys.insert(key).second) << way;
+        }
+        Machine machine(options(instance + 1));
+        ASSERT_TRUE(machine.power(instance)) << way << machine.describe();
+        EXPECT_EQ(ek_of(machine, instance), key) << way << ": it was durable when it was ready";
+        ++instance;
+    }
 }
 
 TEST_F(AFolder, OfClassMachineGetsNone)

@@ -245,6 +245,7 @@ TEST(Sandbox, NamesTheSystemCallThatAWorkerWasRefused)
         EXPECT_FALSE(machine.power(0));
         EXPECT_EQ(banyan_vtpm_instance_state(machine.vtpm, 0), BANYAN_VTPM_FAILED);
         EXPECT_TRUE(machine.saw("syscall-refused", name)) << machine.describe();
+        EXPECT_NE(machine.json().find("\"restarts\":0,"), std::string::npos) << "the next one would trespass, too";
     }
     ASSERT_EQ(::unsetenv("BANYAN_TEST_CALL"), 0);
     Machine machine({.engine = BANYAN_TEST_TRESPASSING_ENGINE});
