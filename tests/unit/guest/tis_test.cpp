@@ -6,21 +6,10 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/unit/guest/answer_of.hpp"
+
 namespace banyan::loader {
 namespace {
-
-using Buffer = std::vector<std::uint8_t>;
-
-Buffer answer_of(std::size_t size)
-{
-    Buffer answer(size, 0x5A);
-    answer[0] = 0x80;
-    answer[1] = 0x01;
-    for (unsigned i = 0; i < 4; ++i) {
-        answer[2 + i] = static_cast<std::uint8_t>(size >> (24 - 8 * i));
-    }
-    return answer;
-}
 
 /// Registers of one locality, PTP 6.5.2, and the ways in which a TPM can be slow or broken.
 struct FakeTpm {

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/unit/guest/answer_of.hpp"
 #include "vtpm/chip/crb_interface.hpp"
 #include "vtpm/chip/tis_interface.hpp"
 
@@ -15,25 +16,12 @@
 namespace banyan::loader {
 namespace {
 
-using Buffer = std::vector<std::uint8_t>;
-
 constexpr std::uint32_t kLocality = 2;
 constexpr std::uint32_t kPage = kLocality * vtpm::kPageSize;
 constexpr std::uint64_t kWindow = 0xFED4'0000;
 constexpr unsigned kPolls = 100;
 
 const Buffer kCommand{0x80, 0x01, 0, 0, 0, 12, 0, 0, 1, 0x7B, 0, 8};
-
-Buffer answer_of(std::size_t size)
-{
-    Buffer answer(size, 0x5A);
-    answer[0] = 0x80;
-    answer[1] = 0x01;
-    for (unsigned i = 0; i < 4; ++i) {
-        answer[2 + i] = static_cast<std::uint8_t>(size >> (24 - 8 * i));
-    }
-    return answer;
-}
 
 /// One locality of a TPM. It answers a command `slow` pauses after its doorbell.
 struct Registers {

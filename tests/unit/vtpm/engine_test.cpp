@@ -2,26 +2,12 @@
 // The chip with its real processes.
 #include <set>
 
-#include <openssl/sha.h>
-
+#include "tests/unit/vtpm/extended.hpp"
 #include "tests/unit/vtpm/processes.hpp"
 #include "tests/unit/vtpm/vtpm_machine.hpp"
 
 namespace banyan::vtpm::testing {
 namespace {
-
-Bytes sha256(const Bytes &data)
-{
-    Bytes digest(SHA256_DIGEST_LENGTH);
-    SHA256(data.data(), data.size(), digest.data());
-    return digest;
-}
-
-Bytes extended(Bytes pcr, const Bytes &digest)
-{
-    pcr.insert(pcr.end(), digest.begin(), digest.end());
-    return sha256(pcr);
-}
 
 Bytes some_block(std::size_t size)
 {

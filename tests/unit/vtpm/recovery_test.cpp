@@ -5,22 +5,15 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include <openssl/sha.h>
 #include <seccomp.h>
 
+#include "tests/unit/vtpm/extended.hpp"
 #include "tests/unit/vtpm/processes.hpp"
 #include "tests/unit/vtpm/vtpm_machine.hpp"
 #include "tests/unit/vtpm/wanted.hpp"
 
 namespace banyan::vtpm::testing {
 namespace {
-
-Bytes sha256(const Bytes &data)
-{
-    Bytes digest(SHA256_DIGEST_LENGTH);
-    SHA256(data.data(), data.size(), digest.data());
-    return digest;
-}
 
 /// PCR 17 after a launch of this block.
 Bytes launched(const Bytes &block)

@@ -5,27 +5,13 @@
 #include <fstream>
 #include <set>
 
-#include <openssl/sha.h>
-
 #include "tests/unit/vtpm/crb_guest.hpp"
+#include "tests/unit/vtpm/extended.hpp"
 #include "tests/unit/vtpm/processes.hpp"
 #include "tests/unit/vtpm/vtpm_machine.hpp"
 
 namespace banyan::vtpm::testing {
 namespace {
-
-Bytes sha256(const Bytes &data)
-{
-    Bytes digest(SHA256_DIGEST_LENGTH);
-    SHA256(data.data(), data.size(), digest.data());
-    return digest;
-}
-
-Bytes extended(Bytes pcr, std::uint8_t fill)
-{
-    pcr.insert(pcr.end(), 32, fill);
-    return sha256(pcr);
-}
 
 // Commands whose outcome has randomness in it.
 Bytes start_session()

@@ -3,8 +3,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include <openssl/sha.h>
-
+#include "tests/unit/vtpm/extended.hpp"
 #include "tests/unit/vtpm/processes.hpp"
 #include "tests/unit/vtpm/stage.hpp"
 #include "tests/unit/vtpm/vtpm_machine.hpp"
@@ -15,19 +14,6 @@ namespace {
 constexpr std::uint32_t kFailure = 0x101;
 constexpr Moment kCold[] = {Moment::kBeforeLoad, Moment::kBeforeStir, Moment::kBeforeCommit, Moment::kCommitUnderWay};
 constexpr Moment kFromACheckpoint[] = {Moment::kBeforeLoad, Moment::kBeforeStir};
-
-Bytes sha256(const Bytes &data)
-{
-    Bytes digest(SHA256_DIGEST_LENGTH);
-    SHA256(data.data(), data.size(), digest.data());
-    return digest;
-}
-
-Bytes extended(Bytes pcr, std::uint8_t fill)
-{
-    pcr.insert(pcr.end(), 32, fill);
-    return sha256(pcr);
-}
 
 Bytes ek_of(Guest &guest)
 {

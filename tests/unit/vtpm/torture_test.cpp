@@ -5,8 +5,7 @@
 #include <cstdio>
 #include <random>
 
-#include <openssl/sha.h>
-
+#include "tests/unit/vtpm/extended.hpp"
 #include "tests/unit/vtpm/platform_folder.hpp"
 #include "tests/unit/vtpm/processes.hpp"
 #include "tests/unit/vtpm/wanted.hpp"
@@ -16,14 +15,6 @@ namespace {
 
 constexpr std::uint32_t kFailure = 0x101;
 constexpr std::uint32_t kNvUnavailable = 0x923;
-
-Bytes extended(Bytes pcr, const Bytes &digest)
-{
-    pcr.insert(pcr.end(), digest.begin(), digest.end());
-    Bytes out(SHA256_DIGEST_LENGTH);
-    SHA256(pcr.data(), pcr.size(), out.data());
-    return out;
-}
 
 class Torture : public PlatformFolder {
 protected:
