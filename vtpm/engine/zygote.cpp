@@ -130,9 +130,9 @@ void Zygote::snapshot(const ControlMessage &request, std::vector<int> &fds)
     message.instance = request.instance;
     message.status = request.status;
     message.ticket = request.life;
+    standby_.snapshot_asks();
     if (request.kind != ControlKind::kSeal) {
         stop_standby();
-        standby_.snapshot(monotonic_ns());
     }
     if (request.kind == ControlKind::kSeal) {
         message.tell = KeeperTell::kSeal;
@@ -191,6 +191,7 @@ void Zygote::from_keeper()
         pool_.lost();
     } else if (message.tell == KeeperTell::kDone) {
         standby_.folder(message.holds);
+        standby_.snapshot_answered(monotonic_ns());
         ControlMessage done;
         done.kind = ControlKind::kDone;
         done.instance = message.instance;

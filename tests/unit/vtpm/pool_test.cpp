@@ -2,6 +2,7 @@
 // TPMs made ahead: who gets which, and that nobody gets one twice.
 #include "vtpm/engine/pool.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -13,6 +14,7 @@
 #include "tests/unit/vtpm/vtpm_machine.hpp"
 #include "vtpm/engine/standby.hpp"
 #include "vtpm/store/store.hpp"
+#include "vtpm/store/store_slot.hpp"
 
 namespace banyan::vtpm::testing {
 namespace {
@@ -185,7 +187,10 @@ TEST(StandBy, RestsAfterOneThatGaveUp)
 TEST(StandBy, KeepsQuietWhileASnapshotIsLoadedAndOnAFolderOfAnotherMachine)
 {
     StandBy standby(true);
-    standby.snapshot(1000);
+    standby.snapshot_asks();
+    EXPECT_FALSE(standby.may(100 * kQuietNs)) << "a slow disk's answer is not there yet";
+    EXPECT_FALSE(standby.wait_ns(100 * kQuietNs).has_value()) << "and no time brings it";
+    standby.snapshot_answered(1000);
     standby.somebody_asked();
     EXPECT_FALSE(standby.may(1000));
     EXPECT_EQ(standby.wait_ns(1001), kQuietNs - 1);
@@ -319,6 +324,22 @@ std::vector<pid_t> standing_by(std::size_t count)
     return {};
 }
 
+/// Whether a first record comes into a store file that is made ahead, empty.
+bool gets_a_record(const std::string &path)
+{
+    for (int i = 0; i < 6000; ++i) {
+        for (const off_t slot : {slot_of(0), slot_of(1)}) {
+            std::ifstream file(path, std::ios::binary);
+            file.seekg(slot);
+            if (file.get() == kStoreMagic[0]) {
+                return true;
+            }
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
+}
+
 TEST_F(AFolder, HasTheNextFewInstancesStandByAndTheyAreTheOnesThatStart)
 {
     Bytes key;
@@ -393,6 +414,11 @@ TEST_F(AFolder, HasNobodyStandByAfterManyDeathsUntilAnInstanceStarts)
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     ASSERT_EQ(stage->deaths, 0);
+    const auto is_there = [](pid_t pid) { return name_of_process(pid) == "vtpm-standby"; };
+    std::vector<pid_t> last;
+    do { // the last of them is to be collected before somebody asks, which it ends otherwise
+        last = children_of(only_child(), true);
+    } while (std::ranges::any_of(last, is_there));
     ASSERT_TRUE(machine.power(0)) << machine.describe();
     ASSERT_EQ(standing_by(2).size(), 2U);
     ASSERT_TRUE(machine.power(1)) << machine.describe();
@@ -425,6 +451,9 @@ TEST_F(AFolder, LoadsASnapshotThatIsOlderThanATpmNobodyAskedFor)
     Machine machine(options(kNext + 2));
     ASSERT_EQ(machine.status, 0) << machine.why;
     ASSERT_EQ(standing_by(kStandbyMax).size(), kStandbyMax);
+    for (std::uint32_t i = 1; i <= kStandbyMax; ++i) {
+        ASSERT_TRUE(gets_a_record(instance_file(folder_ + "/p", i, "nvstore"))) << "else it is not in the snapshot";
+    }
     const Bytes older = machine.save();
     ASSERT_FALSE(older.empty()) << machine.why;
     ASSERT_TRUE(machine.power(1)) << machine.describe();
