@@ -26,5 +26,10 @@ inline Bytes extended(Bytes pcr, std::uint8_t fill)
 {
     return extended(std::move(pcr), Bytes(32, fill));
 }
+/// PCR 17 after a launch of this block.
+inline Bytes launched(const Bytes &block)
+{
+    return extended(Bytes(32, 0), sha256(block));
+}
 
 } // namespace banyan::vtpm::testing

@@ -13,8 +13,7 @@
 
 namespace banyan::vtpm::testing {
 
-/// Those that have ended and were not collected yet only if they are asked for.
-[[nodiscard]] inline std::vector<pid_t> children_of(pid_t parent, bool ended_too = false)
+[[nodiscard]] inline std::vector<pid_t> children_of(pid_t parent)
 {
     std::vector<pid_t> children;
     DIR *proc = ::opendir("/proc");
@@ -24,7 +23,7 @@ namespace banyan::vtpm::testing {
         std::string text;
         if (pid > 0 && std::getline(stat, text)) {
             const std::size_t at = text.rfind(')');
-            if (at != std::string::npos && text.size() > at + 4 && (ended_too || text[at + 2] != 'Z') &&
+            if (at != std::string::npos && text.size() > at + 4 && text[at + 2] != 'Z' &&
                 std::strtol(text.c_str() + at + 4, nullptr, 10) == parent) {
                 children.push_back(pid);
             }

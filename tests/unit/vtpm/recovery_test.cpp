@@ -15,15 +15,6 @@
 namespace banyan::vtpm::testing {
 namespace {
 
-/// PCR 17 after a launch of this block.
-Bytes launched(const Bytes &block)
-{
-    Bytes text(32, 0);
-    const Bytes digest = sha256(block);
-    text.insert(text.end(), digest.begin(), digest.end());
-    return sha256(text);
-}
-
 TEST(Recovery, AWorkerThatKeepsDyingIsParkedUntilThePowerOn)
 {
     Machine machine;

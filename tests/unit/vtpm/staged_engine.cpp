@@ -31,8 +31,10 @@ void at(Moment moment)
     while (stage->waits == 1) {
         ::sched_yield(); // what a worker may call
     }
-    if (stage->deaths > 0) {
-        --stage->deaths;
+    int left = stage->deaths; // several come here at once
+    while (left > 0 && !stage->deaths.compare_exchange_weak(left, left - 1)) {
+    }
+    if (left > 0) {
         __builtin_trap(); // a signal's, without a call
     }
 }

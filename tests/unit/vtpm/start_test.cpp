@@ -175,15 +175,6 @@ TEST_F(AStart, FromACheckpointLosesItsCommandAndNothingElse)
     }
 }
 
-/// PCR 17 after a launch of this block.
-Bytes launched(const Bytes &block)
-{
-    Bytes text(32, 0);
-    const Bytes digest = sha256(block);
-    text.insert(text.end(), digest.begin(), digest.end());
-    return sha256(text);
-}
-
 TEST_F(AStart, FromACheckpointIsNotBegunAgainOnceALaunchIsOpen)
 {
     const Bytes good(33, 0x47);
