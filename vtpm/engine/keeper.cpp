@@ -62,7 +62,12 @@ void Keeper::from_zygote()
         kept.socket = std::exchange(fds[1], -1);
         listen_to(kept.socket, message.instance);
     } else if (message.tell == KeeperTell::kStock && fds.size() == 1) {
-        (void)stock_.put(message.ticket, fds[0]); // else who gets it finds nothing, and another one is made
+        if (!stock_.put(message.ticket, fds[0])) {
+            KeeperMessage spoilt; // who has been given it finds nothing; see create()
+            spoilt.tell = KeeperTell::kSpoilt;
+            spoilt.ticket = message.ticket;
+            outbox_.answer(spoilt);
+        }
         prepare_files();
     } else if (message.tell == KeeperTell::kCreate) {
         create(message.instance, message.ticket, message.names);

@@ -89,6 +89,12 @@ std::optional<std::uint32_t> Pool::failed(Need maker)
     return instance;
 }
 
+void Pool::spoilt(std::uint32_t ticket)
+{
+    std::erase_if(ready_, [&](const Ready &one) { return one.ticket == ticket; });
+    works_ = false;
+}
+
 Stock::~Stock()
 {
     for (auto &[ticket, state] : states_) {

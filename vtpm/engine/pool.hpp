@@ -41,6 +41,9 @@ public:
 
     /// What was granted did not arrive: its instance may ask again.
     void lost() { ++unmade_; }
+    /// The state of this ticket is nowhere. If nobody has been given it, nobody will be; and as after failed(), none is made
+    /// ahead until somebody asks.
+    void spoilt(std::uint32_t ticket);
 
     enum class Need : std::uint8_t { kNone, kUrgent, kAhead };
     /// What to start now; the caller starts it and says begun().

@@ -57,6 +57,7 @@ enum class KeeperTell : std::uint32_t {
     kFailed = 6,     // from the keeper: a commit failed, text
     kRolledBack = 7, // from the keeper: an older store file, text
     kStock = 14,     // fd: file with a state made ahead, ticket
+    kSpoilt = 17,    // from the keeper: the state of this ticket did not reach the stock
     kMissing = 15,   // from the keeper: an instance that may be made; before kHello, or because it was not created
     // Snapshot: each is answered by kDone with its ticket; status is a size or a negated Errc, text says why.
     kSeal = 8,     // fd: a file with SealOrder and the interface's state, status bytes; becomes the sealed part

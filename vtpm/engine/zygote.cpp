@@ -189,6 +189,8 @@ void Zygote::from_keeper()
         instances_[message.instance].made = false; // its worker tells its host; the next start asks for another TPM
         instances_[message.instance].ahead = false;
         pool_.lost();
+    } else if (message.tell == KeeperTell::kSpoilt) {
+        pool_.spoilt(message.ticket);
     } else if (message.tell == KeeperTell::kDone) {
         standby_.folder(message.holds);
         standby_.snapshot_answered(monotonic_ns());

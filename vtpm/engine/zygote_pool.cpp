@@ -118,7 +118,8 @@ void Zygote::stand_by()
         std::count_if(instances_.begin(), instances_.end(), [](const Instance &one) { return one.door >= 0; });
     for (std::uint32_t i = 0; i < instances_.size() && standing < kStandbyMax; ++i) {
         Instance &instance = instances_[i];
-        if (instance.door >= 0 || instance.erased || (instance.made && !instance.ahead)) {
+        const bool asked = instance.worker > 0 || instance.waiting; // its TPM may turn out to be missing all the same
+        if (instance.door >= 0 || asked || instance.erased || (instance.made && !instance.ahead)) {
             continue;
         }
         if (!instance.made) {
