@@ -62,3 +62,60 @@ BANYAN_SELFTEST(there_is_no_domain_table_without_the_device)
     const Fault fault = attempt([] { wrmsr(0xC001'0F00, 1); });
     BANYAN_EXPECT(!fault.taken || fault.is(kGp));
 }
+
+// Trap and interrupts find PAUSE to be one instruction: the step ends behind it, and so does STI's shadow.
+BANYAN_SELFTEST(pause_is_one_instruction)
+{
+    constexpr u64 kTrapFlag = 0x100;
+    constexpr u8 kDebug = 1;
+    constexpr u8 kVector = 0x62;
+    static u64 stepped, interrupted;
+    this_core().hook = [](Frame &frame) {
+        (frame.vector == kDebug ? stepped : interrupted) = frame.rip;
+        frame.rflags &= ~kTrapFlag;
+    };
+    u64 behind = 0;
+    asm volatile("lea 1f(%%rip), %0; pushfq; orq %1, (%%rsp); popfq; pause; 1: nop"
+                 : "=&r"(behind)
+                 : "i"(kTrapFlag)
+                 : "memory", "cc");
+    BANYAN_EXPECT_EQ(stepped, behind);
+
+    lapic::send(0, lapic::kSelf | lapic::kAssert | kVector);
+    asm volatile("lea 1f(%%rip), %0; sti; pause; 1: nop; nop; cli" : "=&r"(behind) : : "memory", "cc");
+    this_core().hook = nullptr;
+    BANYAN_EXPECT_EQ(interrupted, behind);
+}
+
+// A core that waits in a loop of PAUSEs leaves the host's CPU to one that works, as far as the host gives way to yields.
+BANYAN_SELFTEST(a_core_that_waits_leaves_the_cpu_to_one_that_works)
+{
+    if (ask("yields") > 10) {
+        skip("a host whose sched_yield() gives way");
+    }
+    static volatile bool worked;
+    worked = false;
+    start_core(1);
+    begin_on(
+        1,
+        [](u64) {
+            while (!worked) {
+                pause();
+            }
+        },
+        0);
+    (void)ask("crowd");
+    const u64 mine = ask("spent 0");
+    const u64 its = ask("spent 1");
+    u64 spent = 0;
+    while (spent < 300) {
+        for (u32 i = 0; i < 10'000'000; ++i) {
+            barrier();
+        }
+        spent = ask("spent 0") - mine;
+    }
+    const u64 waited = ask("spent 1") - its;
+    worked = true;
+    BANYAN_EXPECT(finished_on(1));
+    BANYAN_EXPECT(waited < spent / 4);
+}
