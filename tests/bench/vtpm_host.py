@@ -231,6 +231,6 @@ FIGURES = {
     "extends_n16": lambda s, n: extends(s, 16, n or 9, 1.0),
     "extends_n64": lambda s, n: extends(s, 64, n or 9, 1.0),
     "extends_n256": lambda s, n: extends(s, 256, n or 9, 2.0),
-    "quotes_n64": lambda s, n: quotes(s, n or 9),
+    "quotes_n64": lambda s, n: quotes(s, n or 21),
     "alive_1000": lambda s, n: alive_1000(s, n),
 }
