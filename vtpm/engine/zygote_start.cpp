@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "vtpm/engine/huge_text.hpp"
+#include "vtpm/engine/huge_pages.hpp"
 #include "vtpm/engine/tpm_life.hpp"
 #include "vtpm/engine/vault.hpp"
 #include "vtpm/engine/zygote.hpp"
@@ -122,7 +122,7 @@ int run_zygote(int control, int signer_clients, const EngineOptions &options)
         (void)::send(signer[0], &lineage, sizeof(lineage), MSG_NOSIGNAL);
     }
 
-    move_text_to_huge_pages();
+    move_constants_to_huge_pages();
     warm_up();
     Sandbox sandbox = enter_sandbox();
     sandbox.landlock = sandbox.landlock && keeper_hello.landlock && signer_hello.landlock;
