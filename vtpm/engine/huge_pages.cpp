@@ -5,7 +5,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <link.h>
 #include <span>
 #include <sys/mman.h>
@@ -82,6 +81,12 @@ int take_first(dl_phdr_info *object, std::size_t, void *into)
     return 1;
 }
 
+/// What lies between objects too, which is no object's: a sanitizer would stop memcpy there.
+void copy_all(void *to, const void *from, std::size_t size)
+{
+    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
+}
+
 void move(const Constant &part)
 {
     // The linker leaves the pages around it to the part alone; where it did not, what is there of the part stays.
@@ -99,7 +104,7 @@ void move(const Constant &part)
     auto *copy = reinterpret_cast<std::byte *>(up(lowest));
     if (::madvise(copy, size, MADV_HUGEPAGE) == 0) {
         const std::uintptr_t first = std::max(begin, part.begin);
-        std::memcpy(copy + (first - begin), reinterpret_cast<const void *>(first), std::min(end, part.end) - first);
+        copy_all(copy + (first - begin), reinterpret_cast<const void *>(first), std::min(end, part.end) - first);
         if (::mprotect(copy, size, part.protection) == 0 &&
             ::mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, reinterpret_cast<void *>(begin)) != MAP_FAILED) {
             // From here on this is the copy. What is left of the room lies before and behind where it was.
