@@ -70,6 +70,9 @@ Constants constants_of(const dl_phdr_info &object)
                 part.next = part.end;
             }
         }
+        // Outside of the program there may be anything.
+        part.before = part.before == 0 ? part.begin : part.before;
+        part.next = part.next == UINTPTR_MAX ? part.end : part.next;
     }
     return found;
 }
@@ -79,6 +82,12 @@ int take_first(dl_phdr_info *object, std::size_t, void *into)
 {
     *static_cast<Constants *>(into) = constants_of(*object);
     return 1;
+}
+
+/// The program's headers have numbers for addresses.
+std::byte *at(std::uintptr_t address)
+{
+    return reinterpret_cast<std::byte *>(address); // NOLINT(performance-no-int-to-ptr)
 }
 
 /// What lies between objects too, which is no object's: a sanitizer would stop memcpy there.
@@ -101,12 +110,12 @@ void move(const Constant &part)
         return;
     }
     const auto lowest = reinterpret_cast<std::uintptr_t>(room);
-    auto *copy = reinterpret_cast<std::byte *>(up(lowest));
+    std::byte *copy = static_cast<std::byte *>(room) + (up(lowest) - lowest);
     if (::madvise(copy, size, MADV_HUGEPAGE) == 0) {
         const std::uintptr_t first = std::max(begin, part.begin);
-        copy_all(copy + (first - begin), reinterpret_cast<const void *>(first), std::min(end, part.end) - first);
+        copy_all(copy + (first - begin), at(first), std::min(end, part.end) - first);
         if (::mprotect(copy, size, part.protection) == 0 &&
-            ::mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, reinterpret_cast<void *>(begin)) != MAP_FAILED) {
+            ::mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, at(begin)) != MAP_FAILED) {
             // From here on this is the copy. What is left of the room lies before and behind where it was.
             (void)::munmap(copy + size, lowest + kHuge - up(lowest));
             (void)::munmap(room, up(lowest) - lowest);
