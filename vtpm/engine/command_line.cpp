@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vtpm/engine/crypto_memory.hpp"
 #include "vtpm/engine/roles.hpp"
 #include "vtpm/link/control.hpp"
 
@@ -32,6 +33,7 @@ bool is_socket(int fd)
 
 int run_engine(int argc, char **argv, EngineOptions options)
 {
+    (void)own_crypto_memory(); // without it commands only take longer
     unsigned long instances = 0;
     if (argc < 2 || std::string(argv[1]) != "zygote") {
         return usage();

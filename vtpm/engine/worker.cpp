@@ -15,6 +15,7 @@
 #include <seccomp.h>
 
 #include "vtpm/engine/banks.hpp"
+#include "vtpm/engine/crypto_memory.hpp"
 #include "vtpm/engine/journal.hpp"
 #include "vtpm/engine/roles.hpp"
 #include "vtpm/engine/tpm_life.hpp"
@@ -415,6 +416,7 @@ bool Worker::adopt_state()
 
 void Worker::serve(Mailbox *box, int bell, int line)
 {
+    use_small_blocks();
     MailboxWorker ways(box, bell);
     shared_store(box->worker.restores, static_cast<std::uint32_t>(restores_));
     shared_store(box->worker.established, established_ ? 1 : 0);

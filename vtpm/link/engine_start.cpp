@@ -8,9 +8,11 @@
 #include <fcntl.h>
 #include <new>
 #include <spawn.h>
+#include <string>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <vector>
 
 #include "vtpm/link/engine_link.hpp"
 #include "vtpm/link/fd.hpp"
@@ -32,6 +34,35 @@ void make_room_for(std::uint32_t instances)
     }
 }
 
+/// This program's, and for glibc: no restartable sequences. The kernel looks at theirs each time that it comes back to a
+/// thread from another one, in a page that is cold then; the engine has no use for them. (glibc's manual, "Tunables".)
+std::vector<std::string> environment_of_engine()
+{
+    const std::string tunables = "GLIBC_TUNABLES=";
+    std::string wanted = "glibc.pthread.rseq=0";
+    std::vector<std::string> variables;
+    for (char **variable = environ; variable != nullptr && *variable != nullptr; ++variable) {
+        const std::string text = *variable;
+        if (text.rfind(tunables, 0) == 0) {
+            wanted = text.substr(tunables.size()) + ":" + wanted; // of two that name the same one the last counts
+        } else {
+            variables.push_back(text);
+        }
+    }
+    variables.push_back(tunables + wanted);
+    return variables;
+}
+
+std::vector<char *> pointers_to(std::vector<std::string> &texts)
+{
+    std::vector<char *> pointers;
+    for (std::string &text : texts) {
+        pointers.push_back(text.data());
+    }
+    pointers.push_back(nullptr);
+    return pointers;
+}
+
 } // namespace
 
 Result<std::unique_ptr<EngineLink>> EngineLink::start(const Options &options, std::string &why)
@@ -49,33 +80,20 @@ Result<std::unique_ptr<EngineLink>> EngineLink::start(const Options &options, st
     far_control.reset(::fcntl(far_control.get(), F_DUPFD_CLOEXEC, 16));
     far_signer.reset(::fcntl(far_signer.get(), F_DUPFD_CLOEXEC, 16));
 
-    std::string count = std::to_string(options.instances);
-    std::string engine = options.engine;
-    std::string platform = options.platform;
-    char role[] = "zygote";
-    char instances_flag[] = "--instances";
-    char platform_flag[] = "--platform";
-    char rollback_flag[] = "--rollback";
-    char rollback[] = "report";
-    char sandbox_flag[] = "--require-sandbox";
-    char sandbox[] = "full";
-    std::string snapshot_key = options.snapshot_key;
-    char snapshot_key_flag[] = "--snapshot-key";
-    char incoming_flag[] = "--incoming";
-    char incoming[] = "yes";
-    std::vector<char *> argv{engine.data(), role, instances_flag, count.data()};
-    // NOLINTNEXTLINE(readability-non-const-parameter): that is what posix_spawn takes
-    const auto add = [&argv](bool wanted, char *flag, char *value) {
+    std::vector<std::string> words{options.engine, "zygote", "--instances", std::to_string(options.instances)};
+    const auto add = [&words](bool wanted, const std::string &flag, const std::string &value) {
         if (wanted) {
-            argv.insert(argv.end(), {flag, value});
+            words.insert(words.end(), {flag, value});
         }
     };
-    add(!platform.empty(), platform_flag, platform.data());
-    add(options.accept_rollback, rollback_flag, rollback);
-    add(options.full_sandbox, sandbox_flag, sandbox);
-    add(!snapshot_key.empty(), snapshot_key_flag, snapshot_key.data());
-    add(options.incoming, incoming_flag, incoming);
-    argv.push_back(nullptr);
+    add(!options.platform.empty(), "--platform", options.platform);
+    add(options.accept_rollback, "--rollback", "report");
+    add(options.full_sandbox, "--require-sandbox", "full");
+    add(!options.snapshot_key.empty(), "--snapshot-key", options.snapshot_key);
+    add(options.incoming, "--incoming", "yes");
+    const std::vector<char *> argv = pointers_to(words);
+    std::vector<std::string> variables = environment_of_engine();
+    const std::vector<char *> envp = pointers_to(variables);
 
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -92,11 +110,11 @@ Result<std::unique_ptr<EngineLink>> EngineLink::start(const Options &options, st
     ::posix_spawnattr_setpgroup(&attributes, 0); // a Ctrl-C on the terminal is QEMU's to handle
     ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
     pid_t pid = -1;
-    const int error = ::posix_spawn(&pid, engine.c_str(), &actions, &attributes, argv.data(), environ);
+    const int error = ::posix_spawn(&pid, argv[0], &actions, &attributes, argv.data(), envp.data());
     ::posix_spawn_file_actions_destroy(&actions);
     ::posix_spawnattr_destroy(&attributes);
     if (error != 0) {
-        why = "cannot start the vTPM engine " + engine + ": " + std::strerror(error);
+        why = "cannot start the vTPM engine " + options.engine + ": " + std::strerror(error);
         return fail(Errc::kNotFound);
     }
     far_control.reset(-1);
@@ -115,7 +133,7 @@ Result<std::unique_ptr<EngineLink>> EngineLink::start(const Options &options, st
     ControlMessage hello;
     if (!readable_within(link->control_, kHelloNs) || !receive(link->control_, hello, 0) ||
         hello.kind != ControlKind::kHello) {
-        why = "the vTPM engine " + engine + " did not come up";
+        why = "the vTPM engine " + options.engine + " did not come up";
         return fail(Errc::kIo);
     }
     hello.text[sizeof(hello.text) - 1] = '\0';
