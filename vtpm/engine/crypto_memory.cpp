@@ -22,10 +22,10 @@ void *take(std::size_t size, const char * /*file*/, int /*line*/)
 
 void give_back(void *block, const char * /*file*/, int /*line*/)
 {
-    if (blocks.owns(block)) {
-        blocks.give_back(block);
-    } else {
+    if (!blocks.owns(block)) {
         std::free(block);
+    } else if (!blocks.give_back(block)) {
+        std::abort(); // freed twice: as malloc's end such a program
     }
 }
 
@@ -43,7 +43,7 @@ void *resize(void *block, std::size_t size, const char *file, int line)
         std::memcpy(moved, block, room);
     }
     if (moved != nullptr || size == 0) {
-        blocks.give_back(block);
+        give_back(block, file, line);
     }
     return moved;
 }

@@ -45,19 +45,27 @@ void *SmallBlocks::take(std::size_t size)
     return memory_ + row * kRowSize + index * steps * kStep;
 }
 
-void SmallBlocks::give_back(void *block)
+bool SmallBlocks::give_back(void *block)
 {
+    if (!owns(block)) {
+        return false;
+    }
     const std::size_t row = row_of(block);
-    const std::size_t steps = size_of_row_.at(row);
+    const std::size_t size = size_of_row_.at(row) * kStep;
     const std::size_t offset = static_cast<std::size_t>(static_cast<std::byte *>(block) - memory_) % kRowSize;
     std::uint32_t &free = free_in_row_.at(row);
-    free |= bit(offset / kStep / steps);
-    std::uint32_t &with_room = rows_with_room_.at(steps);
+    if ((unused_rows_ & bit(row)) != 0 || offset % size != 0 || (free & bit(offset / size)) != 0 ||
+        offset / size >= kRowSize / size) {
+        return false;
+    }
+    free |= bit(offset / size);
+    std::uint32_t &with_room = rows_with_room_.at(size / kStep);
     with_room |= bit(row);
-    if (free == lowest(kRowSize / kStep / steps)) {
+    if (free == lowest(kRowSize / size)) {
         with_room &= ~bit(row);
         unused_rows_ |= bit(row);
     }
+    return true;
 }
 
 } // namespace banyan::vtpm

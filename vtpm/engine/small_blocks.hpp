@@ -8,8 +8,8 @@
 namespace banyan::vtpm {
 
 /// Small blocks of memory, as close to each other as they fit: of the free ones the lowest is taken, and what says which
-/// are free lies beside them, not in them. A TPM command's few hundred short-lived blocks then touch two pages, always the
-/// same, instead of lines all over a heap. Not thread safe.
+/// are free lies beside them, not in them, so who writes past a block does not write there. A TPM command's few hundred
+/// short-lived blocks then touch two or three pages, always the same, instead of lines all over a heap. Not thread safe.
 class SmallBlocks {
 public:
     static constexpr std::size_t kMost = 512;       // a larger block is not taken from here
@@ -24,8 +24,8 @@ public:
     }
     /// Bytes that may be used of a block taken from here.
     [[nodiscard]] std::size_t room(const void *block) const { return size_of_row_.at(row_of(block)) * kStep; }
-    /// Once for each block taken.
-    void give_back(void *block);
+    /// False: this block is not taken (any more), and nothing changes.
+    [[nodiscard]] bool give_back(void *block);
 
 private:
     static constexpr std::size_t kRowSize = 512; // a row has blocks of one size

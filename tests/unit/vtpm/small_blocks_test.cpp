@@ -26,8 +26,8 @@ TEST(SmallBlocks, LieBesideEachOther)
     ASSERT_NE(first, nullptr);
     EXPECT_EQ(taken(*blocks, 32), first + 32);
     EXPECT_EQ(taken(*blocks, 17), first + 64);
-    blocks->give_back(first + 32);
-    blocks->give_back(first);
+    EXPECT_TRUE(blocks->give_back(first + 32));
+    EXPECT_TRUE(blocks->give_back(first));
     EXPECT_EQ(taken(*blocks, 32), first) << "of the free ones the lowest";
     EXPECT_EQ(taken(*blocks, 32), first + 32);
 }
@@ -41,7 +41,7 @@ TEST(SmallBlocks, AreAlignedForEverything)
         EXPECT_EQ(reinterpret_cast<std::uintptr_t>(block) % alignof(std::max_align_t), 0U) << size;
         EXPECT_GE(blocks->room(block), std::max<std::size_t>(size, 1)) << size;
         EXPECT_TRUE(blocks->owns(block)) << size;
-        blocks->give_back(block);
+        EXPECT_TRUE(blocks->give_back(block));
     }
 }
 
@@ -57,12 +57,30 @@ TEST(SmallBlocks, EndWhereTheirMemoryDoes)
     EXPECT_EQ(all.size(), SmallBlocks::kCapacity / 64) << "none is lost";
     EXPECT_EQ(blocks->take(16), nullptr);
     for (void *block : all) {
-        blocks->give_back(block);
+        EXPECT_TRUE(blocks->give_back(block));
     }
     for (std::size_t i = 0; i < SmallBlocks::kCapacity / SmallBlocks::kMost; ++i) {
         EXPECT_NE(blocks->take(SmallBlocks::kMost), nullptr) << "what is free again serves any size: " << i;
     }
     EXPECT_EQ(blocks->take(1), nullptr);
+}
+
+TEST(SmallBlocks, AreGivenBackOnce)
+{
+    const auto blocks = std::make_unique<SmallBlocks>();
+    std::byte *first = taken(*blocks, 200); // two of 208 bytes in a row, and a rest
+    std::byte *second = taken(*blocks, 200);
+    EXPECT_EQ(second, first + 208);
+    EXPECT_FALSE(blocks->give_back(first + 16)) << "the middle of one";
+    EXPECT_FALSE(blocks->give_back(first + 416)) << "the rest of the row";
+    EXPECT_FALSE(blocks->give_back(first + 1024)) << "a row that nobody uses";
+    EXPECT_FALSE(blocks->give_back(first - 16));
+    EXPECT_FALSE(blocks->give_back(nullptr));
+    EXPECT_TRUE(blocks->give_back(first));
+    EXPECT_FALSE(blocks->give_back(first));
+    EXPECT_TRUE(blocks->give_back(second));
+    EXPECT_FALSE(blocks->give_back(second)) << "in a row that nobody uses any more";
+    EXPECT_EQ(taken(*blocks, 512), first) << "and all is as before";
 }
 
 TEST(SmallBlocks, OwnNothingElse)
@@ -104,7 +122,7 @@ TEST(SmallBlocks, NeverOverlap)
             for (std::size_t i = 0; i < last.size; ++i) {
                 ASSERT_EQ(last.at[i], last.mark) << "turn " << turn;
             }
-            blocks->give_back(last.at);
+            ASSERT_TRUE(blocks->give_back(last.at)) << "turn " << turn;
         }
     }
     EXPECT_GT(refused, 0U) << "it was never full";
@@ -145,6 +163,11 @@ TEST(CryptoMemory, MovesBetweenSmallBlocksAndMalloc)
     for (void *block : many) {
         OPENSSL_free(block);
     }
+#if !defined(__SANITIZE_ADDRESS__)
+    void *twice = OPENSSL_malloc(32);
+    OPENSSL_free(twice);
+    EXPECT_DEATH(OPENSSL_free(twice), "");
+#endif
     EXPECT_EQ(OPENSSL_realloc(first, 0), nullptr);
     OPENSSL_free(second);
     OPENSSL_free(before);
