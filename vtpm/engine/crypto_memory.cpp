@@ -11,34 +11,51 @@
 namespace banyan::vtpm {
 namespace {
 
-SmallBlocks blocks;
-bool in_use = false;
+/// What every command touches first, in the page of the first blocks.
+struct alignas(4096) CryptoMemory {
+    bool in_use = false;
+    SmallBlocks blocks;
+};
+constinit CryptoMemory memory;
 
-void *take(std::size_t size, const char * /*file*/, int /*line*/)
+extern "C" {
+
+// Of size 0 there is no block, as without these functions.
+static void *take(std::size_t size, const char * /*file*/, int /*line*/)
 {
-    void *block = in_use ? blocks.take(size) : nullptr;
+    if (size == 0) {
+        return nullptr;
+    }
+    void *block = memory.in_use ? memory.blocks.take(size) : nullptr;
     return block != nullptr ? block : std::malloc(size);
 }
 
-void give_back(void *block, const char * /*file*/, int /*line*/)
+// libtpms gives OpenSSL labels of malloc's to free.
+static void give_back(void *block, const char * /*file*/, int /*line*/)
 {
-    if (!blocks.owns(block)) {
+    if (!memory.blocks.owns(block)) {
         std::free(block);
-    } else if (!blocks.give_back(block)) {
-        std::abort(); // freed twice: as malloc's end such a program
+    } else if (!memory.blocks.give_back(block)) {
+        __builtin_trap(); // freed twice. Not abort: its system calls are refused, and that would be what is told
     }
 }
 
-void *resize(void *block, std::size_t size, const char *file, int line)
+static void *resize(void *block, std::size_t size, const char *file, int line)
 {
-    if (!blocks.owns(block)) {
+    if (block == nullptr) {
+        return take(size, file, line);
+    }
+    if (!memory.blocks.owns(block)) {
         return std::realloc(block, size);
     }
-    const std::size_t room = blocks.room(block);
-    if (size <= room && size > 0) {
+    const std::size_t room = memory.blocks.room(block);
+    if (room == 0) {
+        __builtin_trap(); // freed before
+    }
+    if (size > 0 && size <= room) {
         return block;
     }
-    void *moved = size > 0 ? take(size, file, line) : nullptr;
+    void *moved = take(size, file, line);
     if (moved != nullptr) {
         std::memcpy(moved, block, room);
     }
@@ -47,6 +64,8 @@ void *resize(void *block, std::size_t size, const char *file, int line)
     }
     return moved;
 }
+
+} // extern "C"
 
 } // namespace
 
@@ -58,7 +77,7 @@ bool own_crypto_memory()
 void use_small_blocks()
 {
 #if !defined(__SANITIZE_ADDRESS__) // it watches over malloc's blocks alone
-    in_use = true;
+    memory.in_use = true;
 #endif
 }
 

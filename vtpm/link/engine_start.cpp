@@ -34,8 +34,8 @@ void make_room_for(std::uint32_t instances)
     }
 }
 
-/// This program's, and for glibc: no restartable sequences. The kernel looks at theirs each time that it comes back to a
-/// thread from another one, in a page that is cold then; the engine has no use for them. (glibc's manual, "Tunables".)
+/// This program's, and for glibc: no restartable sequences. The kernel looks at a thread's each time that the thread
+/// gets a core, in a page that is cold then; the engine has no use for them. Source: glibc's manual, "Tunables".
 std::vector<std::string> environment_of_engine()
 {
     const std::string tunables = "GLIBC_TUNABLES=";

@@ -3,7 +3,9 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <sstream>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -16,18 +18,25 @@ class TheEnginesProgram : public ::testing::Test {
 protected:
     void SetUp() override
     {
+        if (const char *set = std::getenv(kTunables)) {
+            users = set;
+        }
         std::string name = (std::filesystem::temp_directory_path() / "banyan-engine-XXXXXX").string();
         ASSERT_NE(::mkdtemp(name.data()), nullptr);
         folder = name;
-        std::ofstream(folder / "engine") << "#!/bin/sh\nenv > " << (folder / "environment") << "\necho \"$@\" > "
-                                         << (folder / "words") << "\n";
+        std::ofstream(folder / "engine") << "#!/bin/sh\nenv > " << (folder / "environment")
+                                         << "\nprintf '%s\\n' \"$0\" \"$@\" > " << (folder / "words") << "\n";
         std::filesystem::permissions(folder / "engine", std::filesystem::perms::owner_all);
         options.engine = (folder / "engine").string();
         options.instances = 3;
     }
     void TearDown() override
     {
-        ::unsetenv("GLIBC_TUNABLES");
+        if (users) {
+            ::setenv(kTunables, users->c_str(), 1);
+        } else {
+            ::unsetenv(kTunables);
+        }
         ::unsetenv("BANYAN_TEST_VARIABLE");
         std::filesystem::remove_all(folder);
     }
@@ -45,13 +54,15 @@ protected:
         return text.str();
     }
 
+    static constexpr const char *kTunables = "GLIBC_TUNABLES";
+    std::optional<std::string> users;
     std::filesystem::path folder;
     EngineLink::Options options;
 };
 
 TEST_F(TheEnginesProgram, HasNoRestartableSequences)
 {
-    ::unsetenv("GLIBC_TUNABLES");
+    ::unsetenv(kTunables);
     EXPECT_EQ(ran(), "the vTPM engine " + options.engine + " did not come up");
     EXPECT_NE(("\n" + seen("environment")).find("\nGLIBC_TUNABLES=glibc.pthread.rseq=0\n"), std::string::npos)
         << seen("environment");
@@ -59,7 +70,7 @@ TEST_F(TheEnginesProgram, HasNoRestartableSequences)
 
 TEST_F(TheEnginesProgram, KeepsTheEnvironment)
 {
-    ::setenv("GLIBC_TUNABLES", "glibc.malloc.perturb=85", 1);
+    ::setenv(kTunables, "glibc.malloc.perturb=85", 1);
     ::setenv("BANYAN_TEST_VARIABLE", "of the user", 1);
     (void)ran();
     const std::string environment = "\n" + seen("environment");
@@ -71,15 +82,15 @@ TEST_F(TheEnginesProgram, KeepsTheEnvironment)
 TEST_F(TheEnginesProgram, IsToldWhatWasAskedFor)
 {
     (void)ran();
-    EXPECT_EQ(seen("words"), "zygote --instances 3\n");
+    EXPECT_EQ(seen("words"), options.engine + "\nzygote\n--instances\n3\n");
     options.platform = "a platform";
     options.accept_rollback = true;
     options.full_sandbox = true;
     options.snapshot_key = "key";
     options.incoming = true;
     (void)ran();
-    EXPECT_EQ(seen("words"), "zygote --instances 3 --platform a platform --rollback report --require-sandbox full "
-                             "--snapshot-key key --incoming yes\n");
+    EXPECT_EQ(seen("words"), options.engine + "\nzygote\n--instances\n3\n--platform\na platform\n--rollback\nreport\n"
+                                              "--require-sandbox\nfull\n--snapshot-key\nkey\n--incoming\nyes\n");
 }
 
 TEST_F(TheEnginesProgram, ThatIsNotThereIsNamed)
