@@ -8,9 +8,9 @@
 
 namespace banyan::vtpm {
 
-/// Small blocks of memory, as close to each other as they fit: of the free ones of its size the lowest is taken, and what
-/// says which are free lies before all of them, so that who writes past a block does not write there. A TPM command's
-/// few hundred short-lived blocks then touch a few pages, instead of lines all over a heap. Not thread safe.
+/// Small blocks of memory, as close to each other as they fit: of the free ones of its size the lowest is taken, and
+/// what says which are free lies before all of them, so that who writes past a block does not write there. A TPM
+/// command's few hundred short-lived blocks then touch a few pages, instead of lines all over a heap. Not thread safe.
 ///
 /// A row is of nobody, or of one size and then at least one of its blocks is taken. No block is in two rows.
 class SmallBlocks {
