@@ -39,16 +39,17 @@ void make_room_for(std::uint32_t instances)
 std::vector<std::string> environment_of_engine()
 {
     const std::string tunables = "GLIBC_TUNABLES=";
-    std::string wanted = "glibc.pthread.rseq=0";
+    std::string wanted;
     std::vector<std::string> variables;
     for (char **variable = environ; variable != nullptr && *variable != nullptr; ++variable) {
         const std::string text = *variable;
         if (text.rfind(tunables, 0) == 0) {
-            wanted = text.substr(tunables.size()) + ":" + wanted; // of two that name the same one the last counts
+            wanted = text.substr(tunables.size()) + ":";
         } else {
             variables.push_back(text);
         }
     }
+    wanted += "glibc.pthread.rseq=0"; // of two that name the same one the last counts
     variables.push_back(tunables + wanted);
     return variables;
 }
@@ -56,6 +57,7 @@ std::vector<std::string> environment_of_engine()
 std::vector<char *> pointers_to(std::vector<std::string> &texts)
 {
     std::vector<char *> pointers;
+    pointers.reserve(texts.size() + 1);
     for (std::string &text : texts) {
         pointers.push_back(text.data());
     }

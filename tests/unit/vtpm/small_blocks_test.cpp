@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vtpm/engine/small_blocks.hpp"
 
+#include <algorithm>
+#include <csignal>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
