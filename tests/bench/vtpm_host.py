@@ -11,6 +11,7 @@ import time
 from figures import Figure, Missing, peer_of
 
 SETUP_WAIT_US = 500_000  # swtpm_setup waits 500 times 1 ms for a child that has ended and that it never collects
+EXTEND_PAIRS = 25  # short ones: neighbours are busy for seconds at a time
 
 
 class Load:
@@ -71,7 +72,7 @@ def processes_below(pid):
     return found
 
 
-def rates(setting, figure, peer, count, operation, pairs, seconds=1.0):
+def rates(setting, figure, peer, count, operation, pairs, seconds):
     with scratch(setting) as folder, Load(setting, "ours", count, operation) as ours, \
             Load(setting, peer, count, operation, folder) as theirs:
         for i in range(pairs):
@@ -83,7 +84,7 @@ def rates(setting, figure, peer, count, operation, pairs, seconds=1.0):
 
 def extends(setting, count, pairs, bar):
     figure = Figure(f"extends_n{count}", "PCR_Extend/s", setting.swtpm, bar, at_least=True)
-    return rates(setting, figure, "swtpm", count, "extend", pairs)
+    return rates(setting, figure, "swtpm", count, "extend", pairs, seconds=0.5)
 
 
 def quotes(setting, pairs):
@@ -227,10 +228,10 @@ FIGURES = {
     "create_vs_start": lambda s, n: create_vs_start(s, n or 15),
     "create_vs_setup": lambda s, n: create_vs_setup(s, n or 9),
     "memory_uss": lambda s, n: memory_uss(s, n or 3),
-    "extends_n1": lambda s, n: extends(s, 1, n or 9, 1.0),
-    "extends_n16": lambda s, n: extends(s, 16, n or 9, 1.0),
-    "extends_n64": lambda s, n: extends(s, 64, n or 9, 1.0),
-    "extends_n256": lambda s, n: extends(s, 256, n or 9, 2.0),
+    "extends_n1": lambda s, n: extends(s, 1, n or EXTEND_PAIRS, 1.0),
+    "extends_n16": lambda s, n: extends(s, 16, n or EXTEND_PAIRS, 1.0),
+    "extends_n64": lambda s, n: extends(s, 64, n or EXTEND_PAIRS, 1.0),
+    "extends_n256": lambda s, n: extends(s, 256, n or EXTEND_PAIRS, 2.0),
     "quotes_n64": lambda s, n: quotes(s, n or 21),
     "alive_1000": lambda s, n: alive_1000(s, n),
 }
